@@ -1,0 +1,22 @@
+"""Reverse-mode automatic differentiation over NumPy and CuPy arrays: an eager tape and its engine."""
+
+from .tensor import Parameter, Tensor, backward, grad  # isort: skip
+from .function import Function, once_differentiable
+from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+
+Variable = Tensor
+
+__all__ = [
+    "Function",
+    "Parameter",
+    "Tensor",
+    "Variable",
+    "backward",
+    "enable_grad",
+    "grad",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
+    "once_differentiable",
+    "set_grad_enabled",
+]

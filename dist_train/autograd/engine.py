@@ -1,0 +1,160 @@
+"""Backward: walk the recorded graph from the roots to the leaves, each node once, when its gradient is final.
+
+An edge leads from a node to what made its input: another node, or the leaf tensor itself. Nodes are counted by use first, so a node
+runs when the last of its consumers has delivered; nothing recurses, so the length of a chain does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .grad_mode import no_grad
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Array = Any
+
+
+class ParameterOwner(Protocol):
+    """What holds a parameter's memory and gradient on behalf of `dist_train.distributed`: it is told of backward passes."""
+
+    def backward_done(self, loss: Array | None) -> None:
+        """A backward pass wrote gradients of this owner's parameters; `loss` is the value it started from."""
+
+
+class Node:
+    """One recorded operation: `backward` maps the gradient of its output to those of its inputs."""
+
+    edges: tuple[Any, ...] = ()  # per input: the Node or leaf Tensor that the gradient flows to, or None
+    saved: Any = ()  # what backward needs; None once freed
+    checks: tuple[tuple[list[int], int], ...] = ()  # (version cell, version when saved) of saved tensors
+    _hooks: dict[int, Any] | None = None
+
+    def backward(self, gradient: Array) -> Any:
+        """Gradient of the output → gradient of the only input, or a tuple with one entry (or None) per input."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def name(self) -> str:
+        return type(self).__name__ + "Backward"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        return tuple((edge, 0) for edge in self.edges)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+def run(
+    roots: Sequence[tuple[Any, Array]], *, retain_graph: bool = False, capture: dict[Any, Array] | None = None, loss: Array = None
+) -> None:
+    """Send each root's gradient back through the graph.
+
+    Gradients are added up in the `.grad` of leaves, or, with `capture`, stored in it for the targets that are its keys and nowhere else.
+    """
+    uses = _count_uses([target for target, _ in roots])
+    pending: dict[Any, Array] = {}
+    for target, gradient in roots:
+        pending[target] = gradient if target not in pending else pending[target] + gradient
+    ready = [target for target in pending if not uses[target]]
+    owners: dict[ParameterOwner, None] = {}
+    with no_grad():
+        while ready:
+            target = ready.pop()
+            gradient = pending.pop(target, None)
+            if target._hooks and gradient is not None:
+                gradient = _run_hooks(target, gradient)
+            if capture is not None and target in capture:
+                capture[target] = gradient
+            if not isinstance(target, Node):
+                if gradient is not None and capture is None:
+                    _accumulate(target, gradient, owners)
+                continue
+            _step(target, gradient, pending, uses, ready)
+            if not retain_graph:
+                target.saved = None
+                target.edges = ()
+    for owner in owners:
+        owner.backward_done(loss)
+
+
+def _step(node: Node, gradient: Array, pending: dict[Any, Array], uses: dict[Any, int], ready: list[Any]) -> None:
+    """Run one node and hand its results to its edges."""
+    if node.saved is None:
+        raise RuntimeError(
+            f"backward through {node.name()} a second time: the graph was freed by the first backward; "
+            "call backward(retain_graph=True) there, or run the forward pass again"
+        )
+    edges = node.edges
+    if gradient is None:
+        gradients: Any = (None,) * len(edges)
+    else:
+        _check_versions(node)
+        gradients = node.backward(gradient)
+        if type(gradients) is not tuple:
+            gradients = (gradients,)
+    for edge, part in zip(edges, gradients):
+        if edge is None:
+            continue
+        if part is not None:
+            other = pending.get(edge)
+            pending[edge] = part if other is None else other + part
+        uses[edge] -= 1
+        if not uses[edge]:
+            ready.append(edge)
+
+
+def _count_uses(targets: list[Any]) -> dict[Any, int]:
+    """How often each reachable node or leaf will receive a gradient."""
+    uses = dict.fromkeys(targets, 0)
+    stack = [target for target in uses if isinstance(target, Node)]
+    while stack:
+        for edge in stack.pop().edges:
+            if edge is None:
+                continue
+            if edge in uses:
+                uses[edge] += 1
+            else:
+                uses[edge] = 1
+                if isinstance(edge, Node):
+                    stack.append(edge)
+    return uses
+
+
+def _check_versions(node: Node) -> None:
+    for cell, version in node.checks:
+        if cell[0] != version:
+            raise RuntimeError(
+                f"a value that {node.name()} needs for backward was changed in place {cell[0] - version} time(s) after it was used; "
+                "compute a new tensor instead (x = x + 1, not x += 1), or clone() it first"
+            )
+
+
+def _run_hooks(target: Any, gradient: Array) -> Array:
+    from .tensor import Tensor
+
+    for hook in list(target._hooks.values()):
+        result = hook(Tensor(gradient))
+        if result is not None:
+            gradient = result.array
+    return gradient
+
+
+def _accumulate(leaf: Tensor, gradient: Array, owners: dict[ParameterOwner, None]) -> None:
+    """Add to the leaf's gradient: the first write of a pass stores (into the leaf's own buffer where it has one)."""
+    if gradient.shape != leaf.array.shape:
+        raise RuntimeError(f"a gradient of shape {gradient.shape} reached a tensor of shape {leaf.array.shape}")
+    if leaf.grad is not None:
+        leaf.grad.array[...] += gradient
+    elif leaf._grad_buffer is not None:
+        leaf._grad_buffer.array[...] = gradient
+        leaf.grad = leaf._grad_buffer
+    else:
+        leaf.grad = leaf.detach_copy(gradient)
+    if leaf._owner is not None:
+        owners[leaf._owner] = None
+    if leaf._accumulate_hooks:
+        for hook in list(leaf._accumulate_hooks.values()):
+            hook(leaf)
