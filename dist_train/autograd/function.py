@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from ..backend.floating import ERROR_STATE, IGNORE
 from .engine import Array, Node
 from .grad_mode import mode, no_grad
 from .tensor import Tensor, version_cell
@@ -29,9 +30,10 @@ class Op(Node):
     `Mul.apply(a, b)` takes Tensors and Python scalars by position and everything else by keyword.
     """
 
-    saves: ClassVar[tuple[int, ...]] = ()  # positions of the inputs that backward reads: changing them in place is an error
-    saves_output: ClassVar[bool] = False  # whether backward reads the output
-    view: ClassVar[bool] = False  # whether the output shares memory with input 0
+    # A class says these once; forward may narrow them for one call (`self.saves = ()`).
+    saves: tuple[int, ...] = ()  # positions of the inputs that backward reads: changing them in place is an error
+    saves_output: bool = False  # whether backward reads the output
+    view: bool = False  # whether the output shares memory with input 0
     needs: tuple[bool, ...] = ()  # which inputs want a gradient
 
     def forward(self, *inputs: Any, **params: Any) -> Array:
@@ -42,15 +44,19 @@ class Op(Node):
     def apply(cls, *inputs: Any, **params: Any) -> Tensor:
         op = cls()
         arrays = [value.array if isinstance(value, Tensor) else value for value in inputs]
-        if not mode.enabled:
-            op.needs = (False,) * len(arrays)
-            output = Tensor(op.forward(*arrays, **params))
-        else:
+        recording = mode.enabled
+        if recording:
             op.needs = tuple([isinstance(value, Tensor) and value.requires_grad for value in inputs])
+        else:
+            op.needs = (False,) * len(arrays)
+        token = ERROR_STATE.set(IGNORE)
+        try:
             output = Tensor(op.forward(*arrays, **params))
-            if True in op.needs and output.array.dtype.kind == "f":
-                op._record(inputs, output)
-        if cls.view:
+        finally:
+            ERROR_STATE.reset(token)
+        if recording and True in op.needs and output.array.dtype.kind == "f":
+            op._record(inputs, output)
+        if op.view:
             output._version = version_cell(inputs[0])
             output._is_view = True
         return output

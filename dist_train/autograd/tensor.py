@@ -321,12 +321,12 @@ class Tensor:
         return result.clone() if copy and result is self else result
 
     def _cast(self, dtype: np.dtype[Any]) -> Tensor:
-        from .ops.shape import Cast
+        from .ops.conversion import Cast
 
         return self if dtype == self.array.dtype else Cast.apply(self, dtype=dtype)
 
     def _move(self, device: Device) -> Tensor:
-        from .ops.shape import Move
+        from .ops.conversion import Move
 
         return self if device == self.device else Move.apply(self, device=device)
 
@@ -407,9 +407,7 @@ def method(function: F) -> F:
     return function
 
 
-def backward(
-    tensors: Tensor | list[Tensor], grad_tensors: Any = None, retain_graph: bool = False, create_graph: bool = False
-) -> None:
+def backward(tensors: Tensor | list[Tensor], grad_tensors: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradients of the sum of `tensors` (each weighted by its `grad_tensors` entry) to the leaves' `.grad`."""
     if create_graph:
         raise RuntimeError("create_graph=True: gradients of gradients are not supported")
@@ -434,7 +432,9 @@ def grad(
     engine.run(_roots(outputs, grad_outputs), retain_graph=retain_graph, capture=captured)
     results = [captured[tensor._edge()] for tensor in inputs]
     if not allow_unused and any(result is None for result in results):
-        raise RuntimeError(f"input {[r is None for r in results].index(True)} was not used in the graph: pass allow_unused=True if it need not be")
+        raise RuntimeError(
+            f"input {[r is None for r in results].index(True)} was not used in the graph: pass allow_unused=True if it need not be"
+        )
     return tuple([None if result is None else Tensor(result) for result in results])
 
 
@@ -452,7 +452,9 @@ def _root_gradient(tensor: Tensor, gradient: Tensor | None) -> Array:
             raise RuntimeError(f"a gradient of shape {gradient.array.shape} for a tensor of shape {tensor.array.shape}")
         return gradient.array.astype(tensor.array.dtype, copy=False)
     if tensor.array.size != 1:
-        raise RuntimeError(f"backward() without a gradient needs a scalar; this tensor has shape {tuple(tensor.shape)}: reduce it, or pass one")
+        raise RuntimeError(
+            f"backward() without a gradient needs a scalar; this tensor has shape {tuple(tensor.shape)}: reduce it, or pass one"
+        )
     return module_of(tensor.device).ones(tensor.array.shape, tensor.array.dtype)
 
 

@@ -1,14 +1,14 @@
 """The registry of numeric kernels: a reference that says what is computed, and faster overrides per array library.
 
-    @kernel
-    def relu(xp, x):                      # the specification, for NumPy and CuPy alike
-        return xp.maximum(x, 0)
+@kernel
+def relu(xp, x):                      # the specification, for NumPy and CuPy alike
+    return xp.maximum(x, 0)
 
-    @relu.override("numpy")               # tried first on NumPy arrays; may decline
-    def relu_native(x):
-        return native.relu(x) if x.dtype == "float32" else NotImplemented
+@relu.override("numpy")               # tried first on NumPy arrays; may decline
+def relu_native(x):
+    return native.relu(x) if x.dtype == "float32" else NotImplemented
 
-    relu(array)                           # the library is that of the first argument
+relu(array)                           # the library is that of the first argument
 """
 
 from __future__ import annotations

@@ -1,0 +1,215 @@
+"""Losses of classification: cross-entropy and negative log-likelihood, over scores (N, C, …) and class indices (N, …)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...backend.device import array_module
+from ...backend.reference import loss as kernels
+from ..engine import Array
+from ..function import Op
+from ..tensor import Tensor
+from .embedding import all_below
+from .loss import check_reduction
+
+
+class RowLoss(Op):
+    """A loss per row of scores, weighted by row, reduced: what cross-entropy and NLL have in common.
+
+    The mean divides by the sum of the rows' weights. Scores (N, C, …) become rows (M, C) by moving the classes last.
+    """
+
+    def forward(self, x: Array, *, target: Array, row_weight: Array, reduction: str) -> Array:  # type: ignore[override]
+        rows, self._shape = class_last(x), x.shape
+        losses, keep = self.losses(rows, target)
+        if row_weight is not None:
+            losses *= row_weight
+        share = row_share(row_weight, len(rows)) if reduction == "mean" else 1.0
+        self.saved = keep, target, row_weight, share, reduction
+        return losses if reduction == "none" else losses.sum() * share
+
+    def backward(self, gradient: Array) -> Array:
+        keep, target, row_weight, share, reduction = self.saved
+        if reduction == "mean":
+            gradient = gradient * share
+        if row_weight is not None:
+            gradient = gradient * row_weight
+        return class_second(self.losses_backward(gradient, keep, target), self._shape)
+
+    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
+        """Rows (M, C) and the target → losses (M,) and what backward needs."""
+        raise NotImplementedError
+
+    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
+        raise NotImplementedError
+
+
+class CrossEntropy(RowLoss):
+    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
+        losses, probabilities = kernels.cross_entropy(rows, target)
+        return losses, probabilities
+
+    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
+        return kernels.cross_entropy_backward(gradient, keep, target)
+
+
+class SoftCrossEntropy(RowLoss):
+    """Against target probabilities (M, C)."""
+
+    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
+        losses, log_p = kernels.soft_cross_entropy(rows, target)
+        return losses, log_p
+
+    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
+        return kernels.soft_cross_entropy_backward(gradient, keep, target)
+
+
+class NLL(RowLoss):
+    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
+        return kernels.nll(rows, target), rows.shape[1]
+
+    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
+        return kernels.nll_backward(gradient, target, keep)
+
+
+def class_last(x: Array) -> Array:
+    """(N, C, …) → (M, C)."""
+    return x if x.ndim == 2 else array_module(x).moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def class_second(rows: Array, shape: tuple[int, ...]) -> Array:
+    """(M, C) → (N, C, …) of `shape`."""
+    if len(shape) == 2:
+        return rows
+    return array_module(rows).moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def row_share(row_weight: Array, count: int) -> Any:
+    """One over the sum of the rows' weights; NaN where nothing counts."""
+    if row_weight is None:
+        return 1 / count if count else float("nan")
+    with np.errstate(divide="ignore"):
+        return 1 / row_weight.sum()
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """−log softmax(input)[target], reduced. `input` holds scores (N, C), (N, C, d₁ …) or (C,).
+
+    `target` holds class indices (N, d₁ …), or probabilities of the input's shape. The mean over indices divides by the sum of their
+    weights. https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html
+
+    IndexError for a class index outside [0, C) that is not `ignore_index`; ValueError for shapes that do not belong together.
+    """
+    x, labels = input.array, target.array
+    plain = weight is None and not label_smoothing and reduction == "mean"
+    if plain and x.ndim == 2 and labels.ndim == 1 and labels.dtype.kind == "i" and len(x) == len(labels) != 0:
+        if all_below(labels, x.shape[1]) and not 0 <= ignore_index < x.shape[1]:
+            return CrossEntropy.apply(input, target=labels, row_weight=None, reduction="mean")
+    return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def _cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
+    check_reduction(reduction)
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label_smoothing must be between 0 and 1, got {smoothing}")
+    if target.array.dtype.kind == "f":
+        return _soft_cross_entropy(input, target, weight, reduction, smoothing)
+    input, labels, shape = _batched("cross_entropy", input, target)
+    labels, row_weight = _labels("cross_entropy", input, labels, weight, ignore_index)
+    if not smoothing:
+        result = CrossEntropy.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
+        return result.reshape(shape) if reduction == "none" else result
+    targets, counted = _smooth(input.array, labels, row_weight, weight, smoothing)
+    result = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="sum" if reduction == "mean" else reduction)
+    return result.reshape(shape) if reduction == "none" else result * counted if reduction == "mean" else result
+
+
+def _smooth(x: Array, labels: Array, row_weight: Array, weight: Tensor | None, smoothing: float) -> tuple[Array, Any]:
+    """Weighted target probabilities (M, C), and the share of one row in the mean."""
+    xp, num_classes = array_module(x), x.shape[1]
+    classes = xp.ones(num_classes, x.dtype) if weight is None else weight.array
+    one_hot = (labels[:, None] == xp.arange(num_classes)).astype(x.dtype)
+    targets = (one_hot * (1 - smoothing) + smoothing / num_classes) * classes
+    if row_weight is not None:
+        targets *= (row_weight != 0)[:, None]
+    return targets, row_share(row_weight, len(labels))
+
+
+def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float) -> Tensor:
+    if target.array.shape != input.array.shape:
+        raise ValueError(
+            f"cross_entropy: target probabilities of shape {tuple(target.shape)} for scores of shape {tuple(input.shape)}; "
+            "give both one shape, or class indices as integers"
+        )
+    if target.requires_grad:
+        raise RuntimeError("cross_entropy has no gradient with respect to its target: use target.detach()")
+    if input.array.ndim == 1:
+        return _soft_cross_entropy(input.unsqueeze(0), target.unsqueeze(0), weight, reduction, smoothing).reshape(
+            (1,) if reduction == "none" else ()
+        )
+    shape = input.array.shape
+    targets = class_last(target.array).astype(input.array.dtype, copy=False)
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / shape[1]
+    if weight is not None:
+        targets = targets * weight.array
+    result = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none" if reduction == "none" else "sum")
+    if reduction == "none":
+        return result.reshape((shape[0], *shape[2:]))
+    return result / (len(targets)) if reduction == "mean" else result
+
+
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """−input[target] for log-probabilities (N, C), (N, C, d₁ …) or (C,) and class indices, reduced.
+
+    The mean divides by the sum of the targets' weights. IndexError for a class index outside [0, C) that is not `ignore_index`.
+    """
+    check_reduction(reduction)
+    input, labels, shape = _batched("nll_loss", input, target)
+    labels, row_weight = _labels("nll_loss", input, labels, weight, ignore_index)
+    result = NLL.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
+    return result.reshape(shape) if reduction == "none" else result
+
+
+def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, tuple[int, ...]]:
+    """Scores (N, C, …), labels (M,) and the shape of the losses."""
+    x, labels = input.array, target.array
+    if labels.dtype.kind not in "iu":
+        raise RuntimeError(f"{name} expects class indices as integers, got {labels.dtype}: use target.long()")
+    if not x.ndim or labels.shape != (x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()):
+        raise ValueError(
+            f"{name}: class indices of shape {labels.shape} do not belong to scores of shape {x.shape}; "
+            "expected (N, C) with (N,), (N, C, d1, ...) with (N, d1, ...), or (C,) with ()"
+        )
+    return (input if x.ndim > 1 else input.unsqueeze(0)), labels.reshape(-1), labels.shape
+
+
+def _labels(name: str, input: Tensor, labels: Array, weight: Tensor | None, ignore_index: int) -> tuple[Array, Array]:
+    """Labels that are safe to index with, and what each row counts (None: all the same)."""
+    num_classes = input.array.shape[1]
+    if weight is not None and weight.array.shape != (num_classes,):
+        raise RuntimeError(f"{name}: weight needs one value for each of {num_classes} classes, got shape {tuple(weight.shape)}")
+    xp, kept = array_module(labels), labels != ignore_index
+    valid = kept & (labels >= 0) & (labels < num_classes)
+    if not (valid == kept).all():
+        wrong = labels[kept & ~valid][0]
+        raise IndexError(f"{name}: target {wrong} is outside the {num_classes} classes [0, {num_classes})")
+    all_kept = bool(kept.all())
+    labels = labels if all_kept else xp.where(kept, labels, 0)
+    if weight is None:
+        return labels, None if all_kept else kept.astype(input.array.dtype)
+    return labels, weight.array[labels] * kept

@@ -1,0 +1,110 @@
+"""Convolution of images (N, C, H, W) as matrix products: a few images at a time, the windows under the kernel become the columns of a
+matrix that stays in cache.
+
+x is padded already, `stride` and `dilation` are pairs, weight is (O, C / groups, kh, kw). Where every channel is a group of its
+own (depthwise), a sum over the positions of the kernel takes the product's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+
+from ..device import Array
+from ..kernels import kernel
+from .pool import Pair, taps
+
+_POSITIONS = 512  # output positions per matrix product: wide enough for BLAS, narrow enough for the cache
+
+
+def output_size(shape: tuple[int, ...], window: Pair, stride: Pair, dilation: Pair) -> Pair:
+    """Height and width of what a window that slides over an image of `shape` (…, H, W) gives."""
+    height, width = ((shape[i - 2] - dilation[i] * (window[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+    return height, width
+
+
+@kernel
+def conv2d(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, groups: int) -> Array:
+    """(N, C, H, W), (O, C / groups, kh, kw) → (N, O, height, width)."""
+    num_out, window = weight.shape[0], weight.shape[2:]
+    size = output_size(x.shape, window, stride, dilation)
+    if x.shape[1] == num_out == groups:
+        return _depthwise(xp, x, weight, stride, dilation, size)
+    y = xp.empty((x.shape[0], num_out, *size), x.dtype)
+    matrices = weight.reshape(groups, num_out // groups, -1)
+    for images, columns in _columns(xp, x, window, stride, dilation, size, groups):
+        product = matrices @ columns
+        y[images] = product.reshape(num_out, -1, *size).swapaxes(0, 1)
+    return y
+
+
+@kernel
+def conv2d_backward_input(
+    xp: ModuleType, gradient: Array, weight: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int
+) -> Array:
+    """The gradient of the (padded) input of `shape`."""
+    result = xp.zeros(shape, gradient.dtype)
+    window, size = weight.shape[2:], gradient.shape[2:]
+    if shape[1] == weight.shape[0] == groups:
+        for view, factor in zip(taps(result, window, stride, dilation, size), _per_tap(weight)):
+            view += gradient * factor
+        return result
+    matrices = weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
+    for images in _chunks(shape[0], size):
+        columns = matrices @ _by_group(gradient[images], groups)
+        columns = columns.reshape(shape[1], window[0] * window[1], -1, *size)
+        for position, view in enumerate(taps(result[images], window, stride, dilation, size)):
+            view += columns[:, position].swapaxes(0, 1)
+    return result
+
+
+@kernel
+def conv2d_backward_weight(
+    xp: ModuleType, gradient: Array, x: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int
+) -> Array:
+    """The gradient of the weight of `shape`."""
+    window, size = shape[2:], gradient.shape[2:]
+    if x.shape[1] == shape[0] == groups:
+        sums = [xp.einsum("nchw,nchw->c", gradient, view) for view in taps(x, window, stride, dilation, size)]
+        return xp.stack(sums, 1).reshape(shape)
+    result = xp.zeros((groups, shape[0] // groups, shape[1] * window[0] * window[1]), gradient.dtype)
+    for images, columns in _columns(xp, x, window, stride, dilation, size, groups):
+        result += _by_group(gradient[images], groups) @ columns.swapaxes(1, 2)
+    return result.reshape(shape)
+
+
+def _chunks(num_images: int, size: Pair) -> Iterator[slice]:
+    step = max(1, _POSITIONS // max(1, size[0] * size[1]))
+    return (slice(start, start + step) for start in range(0, num_images, step))
+
+
+def _columns(
+    xp: ModuleType, x: Array, window: Pair, stride: Pair, dilation: Pair, size: Pair, groups: int
+) -> Iterator[tuple[slice, Array]]:
+    """For a few images at a time: their slice, and (groups, C / groups · kh · kw, images · height · width) copied from x."""
+    n, c, h, w = x.strides
+    windows = xp.lib.stride_tricks.as_strided(
+        x,
+        (x.shape[1], *window, x.shape[0], *size),
+        (c, h * dilation[0], w * dilation[1], n, h * stride[0], w * stride[1]),
+    )
+    rows = x.shape[1] // groups * window[0] * window[1]
+    for images in _chunks(x.shape[0], size):
+        yield images, windows[:, :, :, images].reshape(groups, rows, -1)
+
+
+def _by_group(gradient: Array, groups: int) -> Array:
+    """(images, O, height, width) → (groups, O / groups, images · height · width)."""
+    return gradient.swapaxes(0, 1).reshape(groups, gradient.shape[1] // groups, -1)
+
+
+def _per_tap(weight: Array) -> Iterator[Array]:
+    """(C, 1, kh, kw) → for each position of the kernel, (C, 1, 1)."""
+    return (factor[:, None, None] for factor in weight.reshape(weight.shape[0], -1).T)
+
+
+def _depthwise(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, size: Pair) -> Array:
+    y = xp.zeros((x.shape[0], x.shape[1], *size), x.dtype)
+    for view, factor in zip(taps(x, weight.shape[2:], stride, dilation, size), _per_tap(weight)):
+        y += view * factor
+    return y

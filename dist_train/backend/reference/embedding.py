@@ -1,0 +1,31 @@
+"""Rows of a table, and the gradient that adds rows up again in a fixed order."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ..device import Array
+from ..kernels import kernel
+
+
+@kernel
+def embedding(xp: ModuleType, weight: Array, indices: Array) -> Array:
+    """weight[indices]: (rows, width) and any shape of integers → (*shape, width)."""
+    return weight.take(indices, axis=0)
+
+
+@kernel
+def embedding_backward(xp: ModuleType, gradient: Array, indices: Array, num_rows: int, padding_index: int | None) -> Array:
+    """(*shape, width) → (num_rows, width): rows of one index are added in the order in which they occur."""
+    width = gradient.shape[-1]
+    result = xp.zeros((num_rows, width), gradient.dtype)
+    if not indices.size:
+        return result
+    flat = indices.reshape(-1)
+    order = xp.argsort(flat, kind="stable")
+    ordered = flat[order]
+    starts = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), ordered[1:] != ordered[:-1]]))
+    result[ordered[starts]] = xp.add.reduceat(gradient.reshape(-1, width)[order], starts, axis=0)
+    if padding_index is not None:
+        result[padding_index] = 0
+    return result

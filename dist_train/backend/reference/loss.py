@@ -1,0 +1,146 @@
+"""Losses before reduction, and their gradients.
+
+Classification losses work on rows: scores of shape (M, C) and labels of shape (M,). Losses of pairs work element by element
+on two arrays of one shape.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from ..device import Array
+from ..kernels import kernel
+
+
+@kernel
+def cross_entropy(xp: ModuleType, x: Array, labels: Array) -> tuple[Array, Array]:
+    """Scores (M, C), labels (M,) → losses −log softmax(x)[label] (M,) and the probabilities (M, C)."""
+    with np.errstate(invalid="ignore"):
+        z = x - x.max(1, keepdims=True)
+    probabilities = xp.exp(z)
+    total = probabilities.sum(1, keepdims=True)
+    probabilities /= total
+    return xp.log(total[:, 0]) - z[xp.arange(len(x)), labels], probabilities
+
+
+@kernel
+def cross_entropy_backward(xp: ModuleType, gradient: Array, probabilities: Array, labels: Array) -> Array:
+    """`gradient` is one number, or one per row."""
+    result = probabilities * (gradient[:, None] if gradient.ndim else gradient)
+    result[xp.arange(len(result)), labels] -= gradient
+    return result
+
+
+@kernel
+def soft_cross_entropy(xp: ModuleType, x: Array, targets: Array) -> tuple[Array, Array]:
+    """Scores and target probabilities (M, C) → losses −Σ targets·log softmax(x) (M,) and log softmax(x)."""
+    with np.errstate(invalid="ignore"):
+        log_p = x - x.max(1, keepdims=True)
+    log_p -= xp.log(xp.exp(log_p).sum(1, keepdims=True))
+    return -(targets * log_p).sum(1), log_p
+
+
+@kernel
+def soft_cross_entropy_backward(xp: ModuleType, gradient: Array, log_p: Array, targets: Array) -> Array:
+    result = xp.exp(log_p)
+    result *= targets.sum(1, keepdims=True)
+    result -= targets
+    result *= gradient[:, None] if gradient.ndim else gradient
+    return result
+
+
+@kernel
+def nll(xp: ModuleType, x: Array, labels: Array) -> Array:
+    """Log-probabilities (M, C), labels (M,) → −x[label] (M,)."""
+    return -x[xp.arange(len(x)), labels]
+
+
+@kernel
+def nll_backward(xp: ModuleType, gradient: Array, labels: Array, num_classes: int) -> Array:
+    result = xp.zeros((len(labels), num_classes), gradient.dtype)
+    result[xp.arange(len(labels)), labels] = -gradient
+    return result
+
+
+@kernel
+def mse(xp: ModuleType, x: Array, target: Array) -> Array:
+    """(x − target)²."""
+    difference = x - target
+    difference *= difference
+    return difference
+
+
+@kernel
+def mse_backward(xp: ModuleType, gradient: Array, x: Array, target: Array) -> Array:
+    difference = x - target
+    difference *= gradient * 2
+    return difference
+
+
+@kernel
+def l1(xp: ModuleType, x: Array, target: Array) -> Array:
+    """|x − target|."""
+    return xp.abs(x - target)
+
+
+@kernel
+def l1_backward(xp: ModuleType, gradient: Array, x: Array, target: Array) -> Array:
+    return xp.sign(x - target) * gradient
+
+
+@kernel
+def smooth_l1(xp: ModuleType, x: Array, target: Array, beta: float) -> Array:
+    """½·(x − target)² / beta where |x − target| < beta, else |x − target| − ½·beta."""
+    distance = xp.abs(x - target)
+    return xp.where(distance < beta, distance * distance * (0.5 / beta if beta else 0), distance - 0.5 * beta)
+
+
+@kernel
+def smooth_l1_backward(xp: ModuleType, gradient: Array, x: Array, target: Array, beta: float) -> Array:
+    difference = x - target
+    return xp.where(xp.abs(difference) < beta, difference / (beta or 1), xp.sign(difference)) * gradient
+
+
+@kernel
+def bce(xp: ModuleType, x: Array, target: Array) -> Array:
+    """−target·log x − (1 − target)·log(1 − x), with logarithms of at least −100 as in torch."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        yes, no = xp.maximum(xp.log(x), -100), xp.maximum(xp.log1p(-x), -100)
+    return (target - 1) * no - target * yes
+
+
+@kernel
+def bce_backward(xp: ModuleType, gradient: Array, x: Array, target: Array) -> Array:
+    return gradient * (x - target) / xp.maximum((1 - x) * x, 1e-12)
+
+
+@kernel
+def bce_with_logits(xp: ModuleType, x: Array, target: Array, positive_weight: Array) -> Array:
+    """bce(sigmoid(x), target) without overflow; the term of target 1 is multiplied by `positive_weight` (or None)."""
+    log_of_no = xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(-x, 0)  # −log sigmoid(x)
+    factor = 1 if positive_weight is None else 1 + (positive_weight - 1) * target
+    return (1 - target) * x + factor * log_of_no
+
+
+@kernel
+def bce_with_logits_backward(xp: ModuleType, gradient: Array, x: Array, target: Array, positive_weight: Array) -> Array:
+    decayed = xp.exp(-xp.abs(x))
+    p = xp.where(x >= 0, 1, decayed) / (1 + decayed)
+    if positive_weight is None:
+        return (p - target) * gradient
+    return ((1 - target) - (1 + (positive_weight - 1) * target) * (1 - p)) * gradient
+
+
+@kernel
+def kl_div(xp: ModuleType, x: Array, target: Array, log_target: bool) -> Array:
+    """target·(log target − x) for log-probabilities x; 0 where target is 0."""
+    if log_target:
+        return xp.exp(target) * (target - x)
+    return target * (xp.log(xp.where(target > 0, target, 1)) - x)
+
+
+@kernel
+def kl_div_backward(xp: ModuleType, gradient: Array, x: Array, target: Array, log_target: bool) -> Array:
+    return -(xp.exp(target) if log_target else target) * gradient

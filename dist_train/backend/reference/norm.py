@@ -1,0 +1,90 @@
+"""Normalisation of rows (layer and group norm) and of channels (batch norm)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ..device import Array
+from ..kernels import kernel
+
+Gradients = tuple[Array, Array, Array]
+
+
+@kernel
+def layer_norm(xp: ModuleType, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    """(rows, width) → (x − mean)·scale·weight + bias, mean and scale = 1 / √(variance + eps), both (rows, 1).
+
+    `weight` and `bias` are (width,) or None.
+    """
+    mean = x.mean(1, keepdims=True)
+    y = x - mean
+    scale = 1 / xp.sqrt(xp.einsum("ij,ij->i", y, y)[:, None] / x.shape[1] + eps)
+    y *= scale
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y, mean, scale
+
+
+@kernel
+def layer_norm_backward(xp: ModuleType, gradient: Array, x: Array, weight: Array, mean: Array, scale: Array) -> Gradients:
+    """Gradients of x, weight and bias; the last two are None where there is no weight."""
+    normal = x - mean
+    normal *= scale
+    ones, of_weight, of_bias = xp.ones(len(x), x.dtype), None, None
+    if weight is not None:
+        of_weight, of_bias = ones @ (gradient * normal), ones @ gradient
+        gradient = gradient * weight
+    width = x.shape[1]
+    normal *= xp.einsum("ij,ij->i", gradient, normal)[:, None] / -width
+    normal -= gradient.mean(1, keepdims=True)
+    normal += gradient
+    normal *= scale
+    return normal, of_weight, of_bias
+
+
+@kernel
+def channel_statistics(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """(N, C, L) → mean and biased variance over N and L, each (C,)."""
+    count = x.shape[0] * x.shape[2]
+    mean = x.sum(2).sum(0) / count
+    centred = x - mean[:, None]
+    return mean, xp.einsum("ncl,ncl->nc", centred, centred).sum(0) / count
+
+
+@kernel
+def scale_channels(xp: ModuleType, x: Array, factor: Array, shift: Array) -> Array:
+    """(N, C, L), (C,), (C,) → x·factor + shift; `shift` may be None."""
+    y = x * factor[:, None]
+    if shift is not None:
+        y += shift[:, None]
+    return y
+
+
+@kernel
+def batch_norm_backward(
+    xp: ModuleType, gradient: Array, x: Array, weight: Array, mean: Array, scale: Array, training: bool
+) -> Gradients:
+    """Gradients of x (N, C, L), weight and bias (C,) for y = (x − mean)·scale·weight + bias.
+
+    In training mean and scale were those of x, so the gradient flows through them too.
+    """
+    centred = x - mean[:, None]
+    of_bias, of_weight = channel_sums(gradient, centred)
+    of_weight *= scale
+    factor = scale if weight is None else scale * weight
+    if not training:
+        return gradient * factor[:, None], of_weight, of_bias
+    count = x.shape[0] * x.shape[2]
+    centred *= (of_weight * scale / -count)[:, None]
+    centred -= (of_bias / count)[:, None]
+    centred += gradient
+    centred *= factor[:, None]
+    return centred, of_weight, of_bias
+
+
+@kernel
+def channel_sums(xp: ModuleType, gradient: Array, y: Array) -> tuple[Array, Array]:
+    """(N, C, L) twice → Σ gradient and Σ gradient·y over N and L, each (C,)."""
+    return gradient.sum(2).sum(0), xp.einsum("ncl,ncl->nc", gradient, y).sum(0)

@@ -1,0 +1,171 @@
+"""MPI through mpi4py. The only file that imports it, and only under an MPI launch.
+
+Data moves as bytes through buffers (never pickled); arrays on a GPU are staged through the host.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from ..backend.device import array_module, is_device_array, to_host
+from .base import Array, Communicator
+from .failure import abort_on_failure
+from .launch import Launch
+from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
+
+_CHUNK = 2**30  # bytes per call: Open MPI 5 fails above 2**31 - 1
+
+
+def connect(launch: Launch) -> MPICommunicator:
+    """The communicator over all ranks of `launch`; RuntimeError when MPI is missing or belongs to another mpirun."""
+    _yield_when_crowded(launch)
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")  # else Open MPI's wheel prints a complaint for every window
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a foreign mpirun is reported below, with its remedy
+            from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise RuntimeError(
+            f"started by {launch.launcher} as one of {launch.size or 'several'} ranks, but MPI cannot be loaded ({error}); "
+            'install it: pip install "dist-train[mpi]"'
+        ) from error
+    _check_size(MPI, launch)
+    communicator = MPICommunicator(MPI.COMM_WORLD.Dup())
+    abort_on_failure(communicator)
+    return communicator
+
+
+def _yield_when_crowded(launch: Launch) -> None:
+    """With more ranks than cores, a waiting rank must give its core away (read by the libraries when MPI starts)."""
+    if launch.local_size > (os.cpu_count() or 1):
+        os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
+def _check_size(MPI: Any, launch: Launch) -> None:
+    if launch.size and MPI.COMM_WORLD.Get_size() != launch.size:
+        library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
+        raise RuntimeError(
+            f"{launch.launcher} started {launch.size} ranks, but mpi4py loaded {library}, which sees {MPI.COMM_WORLD.Get_size()}: "
+            "the mpirun of another MPI was used, and every rank believes it is alone. Start with `dist-train run -n "
+            f"{launch.size} script.py`, which finds the matching mpirun; `dist-train doctor` shows both"
+        )
+
+
+class MPICommunicator(Communicator):
+    """A communicator over the ranks of an mpi4py communicator `comm`."""
+
+    def __init__(self, comm: Any) -> None:
+        from mpi4py import MPI
+
+        super().__init__()
+        self._comm, self._mpi = comm, MPI
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
+        cores: set[int] = set().union(*node.allgather(available_cores()))
+        node.Free()
+        if not chosen_by_user():
+            pin_blas_threads(max(1, len(cores) // self.local_size))
+        self.threads = blas_threads()
+
+    def barrier(self) -> None:
+        self._comm.Barrier()
+
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        with _staged(array) as buffer:
+            self._count("broadcast", buffer.nbytes * (self.rank == root))
+            for start in range(0, buffer.size, _CHUNK):
+                self._comm.Bcast(buffer[start : start + _CHUNK], root)
+
+    def all_gather(self, array: Array) -> Array:
+        send = _bytes(np.ascontiguousarray(to_host(array)))
+        self._count("all_gather", send.nbytes * (self.size - 1))
+        result = np.empty((self.size, *array.shape), array.dtype)
+        self._comm.Allgather(send, _bytes(result))
+        return array_module(array).asarray(result)
+
+    def all_gather_varying(self, send: Array, counts: Sequence[int]) -> Array:
+        self._count("all_gather_varying", send.nbytes * (self.size - 1))
+        result = np.empty(sum(counts), send.dtype)
+        sizes = [count * send.itemsize for count in counts]
+        self._comm.Allgatherv(_bytes(to_host(send)), [_bytes(result), sizes, _starts(sizes), self._mpi.BYTE])
+        return array_module(send).asarray(result)
+
+    def gather_slices(self, vector: Array, counts: Sequence[int]) -> None:
+        sizes = [count * vector.itemsize for count in counts]
+        starts = _starts(sizes)
+        self._count("gather_slices", sizes[self.rank] * (self.size - 1))
+        step = max(1, _CHUNK // self.size)
+        with _staged(vector) as buffer:
+            for done in range(0, max(sizes), step):
+                part = [min(step, max(0, size - done)) for size in sizes]
+                places = [start + min(done, size) for start, size in zip(starts, sizes)]
+                self._comm.Allgatherv(self._mpi.IN_PLACE, [buffer, part, places, self._mpi.BYTE])
+
+    def exchange(self, send: Array, send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]) -> None:
+        outgoing = [count * send.itemsize for count in send_counts]
+        incoming = [count * send.itemsize for count in receive_counts]
+        self._count("exchange", sum(outgoing) - outgoing[self.rank])
+        with _staged(receive) as buffer:
+            self._comm.Alltoallv(
+                [_bytes(to_host(send)), outgoing, _starts(outgoing), self._mpi.BYTE],
+                [buffer, incoming, _starts(incoming), self._mpi.BYTE],
+            )
+
+    def all_reduce(self, array: Array, op: str = "sum") -> None:
+        operation = {"sum": self._mpi.SUM, "prod": self._mpi.PROD, "min": self._mpi.MIN, "max": self._mpi.MAX}[op]
+        buffer = np.ascontiguousarray(to_host(array)).reshape(-1)
+        self._count("all_reduce", buffer.nbytes)
+        step = _CHUNK // buffer.itemsize
+        for start in range(0, buffer.size, step):
+            self._comm.Allreduce(self._mpi.IN_PLACE, buffer[start : start + step], operation)
+        array[...] = array_module(array).asarray(buffer.reshape(array.shape))
+
+    def send(self, array: Array, destination: int, tag: int = 0) -> None:
+        self._count("send", array.nbytes)
+        self._comm.Send(_bytes(np.ascontiguousarray(to_host(array))), destination, tag)
+
+    def receive(self, array: Array, source: int | None = None, tag: int = 0) -> int:
+        status = self._mpi.Status()
+        with _staged(array) as buffer:
+            self._comm.Recv(buffer, self._mpi.ANY_SOURCE if source is None else source, tag, status)
+        return int(status.Get_source())
+
+    def broadcast_object(self, value: Any, root: int = 0) -> Any:
+        return self._comm.bcast(value, root)
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        return list(self._comm.allgather(value))
+
+    def duplicate(self) -> Communicator:
+        return MPICommunicator(self._comm.Dup())
+
+    def abort(self, status: int = 1) -> None:
+        self._mpi.COMM_WORLD.Abort(status)
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    return [0, *accumulate(sizes[:-1])]
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return array.reshape(-1).view(np.uint8)
+
+
+@contextmanager
+def _staged(array: Array) -> Iterator[np.ndarray[Any, Any]]:
+    """The bytes of `array` for MPI to write: its own memory where that is contiguous and on the host, else a copy put back at the end."""
+    if not is_device_array(array) and array.flags.c_contiguous and array.flags.writeable:
+        yield _bytes(array)
+        return
+    host = np.ascontiguousarray(to_host(array)).copy()
+    yield _bytes(host)
+    array[...] = array_module(array).asarray(host)

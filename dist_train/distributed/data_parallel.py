@@ -1,0 +1,96 @@
+"""DistributedDataParallel, for programs written for torch's: replicated parameters, gradients averaged over the ranks in each backward.
+
+`dist_train.distribute` does more (micro-batches, sharded state, results that do not depend on the number of ranks); here each rank is one
+micro-batch of weight one, as in torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import comm as comm_
+from ..autograd.tensor import Tensor
+from ..backend.reference import fold as kernels
+from ..nn.module import Module
+from .distribute import broadcast_model, check_same_models
+from .flat import FlatGradient, by_type
+from .reduction import SliceReduction
+
+
+class DistributedDataParallel(Module):
+    """Wraps `module`: forward passes through; every backward leaves the ranks' mean gradient in `.grad`, on every rank.
+
+    Rank 0's parameters and buffers are broadcast first. Every rank runs equally many backward passes; a parameter that had no gradient on
+    some ranks counts as zero there. See https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        device_ids: Any = None,
+        output_device: Any = None,
+        broadcast_buffers: bool = True,
+        find_unused_parameters: bool = False,
+        gradient_as_bucket_view: bool = True,
+    ) -> None:
+        super().__init__()
+        comm = comm_.world()
+        check_same_models([module], comm)
+        broadcast_model(module, comm)
+        self.module = module
+        self._sync = _GradientMean(module, comm)
+        self._broadcast_buffers = broadcast_buffers
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._broadcast_buffers and self.training and self._sync.enabled:
+            for buffer in self.module.buffers():
+                self._sync.comm.broadcast(buffer.array)
+        return self.module(*args, **kwargs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Inside, gradients add up on each rank alone; the first backward after it reduces what has been added up."""
+        previous, self._sync.enabled = self._sync.enabled, False
+        try:
+            yield
+        finally:
+            self._sync.enabled = previous
+
+
+class _GradientMean:
+    """Owner of the gradients: when a backward pass is done, replaces them by their mean over the ranks."""
+
+    def __init__(self, module: Module, comm: comm_.Communicator) -> None:
+        named = [(i, name, p) for i, (name, p) in enumerate(module.named_parameters()) if p.requires_grad]
+        if not named:
+            raise RuntimeError("DistributedDataParallel is not needed: no parameter of the module requires a gradient")
+        self.comm, self.enabled = comm, True
+        self.flats = [FlatGradient(group, comm) for group in by_type(named)]
+        self._reduction = SliceReduction(comm, comm.size)
+        for flat in self.flats:
+            for entry in flat.entries:
+                entry.parameter._owner = self
+
+    def backward_done(self, loss: Any) -> None:
+        if self.enabled:
+            for flat in self.flats:
+                self._average(flat)
+
+    def _average(self, flat: FlatGradient) -> None:
+        written = np.array([entry.parameter.grad is not None for entry in flat.entries])
+        present = self.comm.all_gather(written).any(axis=0)
+        flat.settle()
+        mean = self._reduction.reduce(flat, [flat.gradient])
+        kernels.divide(mean, float(self.comm.size))
+        self.comm.gather_slices(flat.gradient, flat.counts)
+        for entry, here in zip(flat.entries, present):
+            entry.parameter.grad = entry.parameter._grad_buffer if here else None
+
+    @contextmanager
+    def edit_one(self, parameter: Tensor) -> Iterator[None]:
+        """Parameters are each rank's own here; nothing to publish."""
+        yield

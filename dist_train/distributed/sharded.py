@@ -1,0 +1,376 @@
+"""The distributed side of an optimizer: fold the micro-batches' gradients, update one slice, publish it.
+
+A step in three phases: `_end_micro_batch` (the local fold), `_reduce` (partial sums to the slices' owners, and one small message with what
+every rank must know), `_apply` (mean, clipping, the optimizer's rule on this rank's slice, gather of the slices).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..autograd.tensor import Parameter, Tensor
+from ..backend.device import array_module, to_host
+from ..backend.reference import fold as kernels
+from ..comm.base import Communicator
+from ..optim import parts as parts_
+from ..optim.driver import ParameterState
+from ..optim.optimizer import Optimizer
+from .drift import check_parameters
+from .editing import ParameterEditor
+from .flat import BLOCK, FlatVector, by_type
+from .fold import LocalFold
+from .record import StepRecord
+from .reduction import SliceReduction
+from .schedule import FreeRunning, MicroBatch, Schedule
+from .slice_state import Segment, SliceState
+from .statistics import RunningStatistics
+
+Array = Any
+DRIFT_INTERVAL = 1000  # steps between two comparisons of the ranks' parameters
+
+
+class ShardedDriver(ParameterEditor):
+    """What an optimizer's driver is after `distribute`: see `optim.driver.Driver` for the interface.
+
+    `loss` is the exact mean (or sum) of the step's losses; it is the same on every rank, as is all that decides what a step does.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        optimizer: Optimizer,
+        named: Sequence[tuple[int, str, Parameter]],
+        comm: Communicator,
+        schedule: Schedule,
+        *,
+        reduction: str,
+        nonfinite: str,
+    ) -> None:
+        self.number, self.optimizer, self.comm, self.schedule = number, optimizer, comm, schedule
+        self.mean, self.nonfinite = reduction == "mean", nonfinite
+        self.statistics: RunningStatistics | None = None
+        self.free_running: FreeRunning | None = None
+        self.flats = [FlatVector(group, comm) for group in by_type(named)]
+        self.states = [SliceState(flat, optimizer) for flat in self.flats]
+        self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
+        self.step_counts = [0] * len(self.entries)
+        self.step_complete = False
+        self.skipped = 0
+        self.loss: float | None = None
+        self._reduction = SliceReduction(comm, schedule.micro_batches)
+        self._missing = np.zeros(len(self.entries), bool)  # parameters that had no gradient in the last step
+        self._plans: list[list[Segment]] | None = None
+        self._ended: MicroBatch | None = None  # the last micro-batch that ended
+        self._begin_step()
+        for entry in self.entries:
+            entry.parameter._owner = self
+
+    def _begin_step(self) -> None:
+        self._folds = [LocalFold(self.schedule.micro_batches) for _ in self.flats]
+        self._records = LocalFold(self.schedule.micro_batches)
+        self._written = np.zeros(len(self.entries), bool)
+        self._next_leaf = self.schedule.share[0]
+        self._losses: list[Array] = []
+        self._slices: list[Array] | None = None  # this rank's slice of the reduced gradient, per flat vector
+
+    # the interface of the optimizer
+
+    def step(self) -> bool:
+        """End the micro-batch; after the rank's last one, complete the step together with all ranks."""
+        stepped = self.step_complete = False
+        micro_batch = self._current()
+        if self._slices is None:
+            self._end_micro_batch(micro_batch)
+        if micro_batch.last:
+            if self._slices is None:
+                self._reduce()
+            stepped = self._apply()
+            self.step_complete = True
+            self._begin_step()
+        if self.free_running is not None:
+            self.free_running.advance()
+        return stepped
+
+    def zero_grad(self, set_to_none: bool) -> None:
+        """Drop the gradients of the current micro-batch; those of earlier ones are in the fold already."""
+        if self._slices is None:
+            self._losses.clear()
+        for entry in self.entries:
+            parameter = entry.parameter
+            parameter.grad = None
+            if not set_to_none:
+                parameter._grad_buffer.array[...] = 0
+                parameter.grad = parameter._grad_buffer
+
+    def backward_done(self, loss: Array | None) -> None:
+        """The engine's notice that a backward pass wrote gradients here."""
+        if self._slices is not None:
+            raise RuntimeError("backward() between clip_grad_norm_() and optimizer.step(): the step's gradient is reduced already")
+        if loss is not None:
+            self._losses.append(loss)
+
+    def group_added(self, group: dict[str, Any]) -> None:
+        raise RuntimeError("add parameter groups before dist_train.distribute, which lays all parameters out in memory")
+
+    def _current(self) -> MicroBatch:
+        micro_batch = self.schedule.current
+        if micro_batch is None:
+            raise RuntimeError("optimizer.step() outside the loop over the loader that dist_train.distribute returned")
+        if micro_batch is self._ended and self._slices is None and self.schedule.micro_batches > 1:
+            raise RuntimeError(
+                f"a second optimizer.step() in micro-batch {micro_batch.index} of {self.schedule.micro_batches}: under "
+                "dist_train.distribute a micro-batch ends with its step()"
+            )
+        return micro_batch
+
+    # a micro-batch ends
+
+    def _end_micro_batch(self, micro_batch: MicroBatch) -> None:
+        """Move the current gradients, times the micro-batch's weight, into the fold."""
+        self._ended = micro_batch
+        written = [entry.parameter.grad is not None for entry in self.entries]
+        for flat in self.flats:
+            flat.settle()
+        record = self._record(micro_batch)
+        if not micro_batch.ghost:
+            self._written |= written
+            self._add_absent(micro_batch.index)
+            self._add_leaf(micro_batch.index, self._weight(micro_batch), record)
+        if micro_batch.last:
+            self._add_absent(self.schedule.share[1])
+
+    def _weight(self, micro_batch: MicroBatch) -> float:
+        return micro_batch.weight if self.mean else 1.0
+
+    def _record(self, micro_batch: MicroBatch) -> np.ndarray[Any, Any]:
+        """What a micro-batch adds to the step besides its gradient: [w, w·loss, w·changes of the running statistics]."""
+        weight = self._weight(micro_batch)
+        loss = sum(float(value) for value in self._losses) if self._losses else math.nan
+        self._losses.clear()
+        changes = np.zeros(0) if self.statistics is None else self.statistics.changes()
+        return np.concatenate([[weight, weight * loss], weight * changes])
+
+    def _add_absent(self, stop: int) -> None:
+        """Micro-batches without samples, from the next one up to `stop`: zeros of weight zero."""
+        for leaf in range(self._next_leaf, stop):
+            for flat, fold in zip(self.flats, self._folds):
+                zeros = flat.spare()
+                zeros[...] = 0
+                for free in fold.add(leaf, zeros):
+                    flat.release(free)
+            self._records.add(leaf, np.zeros(2 + (0 if self.statistics is None else self.statistics.size)))
+            self._next_leaf = leaf + 1
+
+    def _add_leaf(self, leaf: int, weight: float, record: np.ndarray[Any, Any]) -> None:
+        if leaf != self._next_leaf:
+            raise RuntimeError(f"optimizer.step() for micro-batch {leaf}, but the next one of this step is {self._next_leaf}")
+        for flat, fold in zip(self.flats, self._folds):
+            in_place = fold.merges(leaf) or leaf == self.schedule.share[1] - 1
+            target = flat.gradient if in_place else flat.spare()
+            kernels.scale(flat.gradient, weight, target)
+            for free in fold.add(leaf, target):
+                flat.release(free)
+        self._records.add(leaf, record)
+        self._next_leaf = leaf + 1
+
+    # all ranks together
+
+    def _reduce(self) -> None:
+        """Bring each slice's gradient to its owner, and what all must know to all."""
+        partials = [[array for _, array in fold.partials] for fold in self._folds]
+        self._slices = [self._reduction.reduce(flat, arrays) for flat, arrays in zip(self.flats, partials)]
+        news = bool((self._written == self._missing).any())
+        header = (self.number, self.optimizer.steps + self.skipped, news)
+        records = [record for _, record in self._records.partials]
+        self._step = StepRecord(self._reduction, self.flats, header, self._block_squares(), records)
+        if self._step.news:
+            self._missing = ~self.comm.all_gather(self._written).any(axis=0)
+            self._plans = None
+        self._divisor = self._step.weight if self.mean else 1.0
+        self._norm_known = True
+
+    def _block_squares(self) -> list[np.ndarray[Any, Any]]:
+        return [to_host(kernels.block_square_sums(part, BLOCK)).astype(np.float64) for part in self._slices or ()]
+
+    def _apply(self) -> bool:
+        """Update this rank's slice and publish it; False when the step is left out."""
+        step = self._step
+        if step.weight <= 0:
+            raise RuntimeError(f"the weights of the step's {self.schedule.micro_batches} micro-batches add up to {step.weight}")
+        self.loss = step.weighted_loss / (step.weight if self.mean else 1.0)
+        stepped = math.isfinite(step.squares.sum()) or self._is_finite_after_all()
+        if stepped:
+            self._take_mean()
+            self._update()
+        for flat, fold in zip(self.flats, self._folds):
+            for _, array in fold.partials:
+                flat.release(array)
+        if self.statistics is not None:
+            self.statistics.apply(step.changes / step.weight if stepped else np.zeros(self.statistics.size))
+        return stepped
+
+    def _take_mean(self) -> None:
+        """Divide the reduced gradient, once, by the sum of the weights."""
+        for gradient in self._slices or ():
+            kernels.divide(gradient, self._divisor)
+        self._divisor = 1.0
+
+    def _update(self) -> None:
+        if self._plans is None:
+            self._plans = [state.plan(self._missing, self.step_counts) for state in self.states]
+        for state, plan, gradient in zip(self.states, self._plans, self._slices or ()):
+            state.update(plan, gradient, self._next_step)
+        for flat in self.flats:
+            self.comm.gather_slices(flat.parameters, flat.counts)
+            flat.changed()
+        for index in np.flatnonzero(~self._missing):
+            self.step_counts[index] = self._next_step(index)
+        if (self.optimizer.steps + 1) % DRIFT_INTERVAL == 0:
+            self.check_drift()
+
+    def _next_step(self, index: int) -> int:
+        return self.optimizer.next_step(self.states[0].groups[index], self.step_counts[index])
+
+    def _is_finite_after_all(self) -> bool:
+        """True when only the squares overflowed. Else the step is left out, or all ranks raise, as the user chose."""
+        bad = [name for flat, part in zip(self.flats, self._slices or ()) for name in _nonfinite_names(flat, part)]
+        names = list(dict.fromkeys(name for rank in self.comm.all_gather_object(bad) for name in rank))
+        if not names:
+            return True
+        if self.nonfinite == "skip":
+            self.skipped += 1
+            return False
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        raise RuntimeError(
+            f"the gradient of step {self.optimizer.steps + 1} is not finite (nan or inf) in {listed}; nothing was updated. Lower the "
+            'learning rate, clip the gradient, or pass nonfinite="skip" to dist_train.distribute to leave such steps out'
+        )
+
+    # clipping, between backward and step
+
+    def clip_grad_norm(self, parameters: Sequence[Tensor], max_norm: float, norm_type: float, error_if_nonfinite: bool) -> Tensor:
+        """The norm of the step's mean gradient, on every rank; the gradient is scaled down to `max_norm` where it is larger.
+
+        Before the rank's last micro-batch of the step the norm is not known: the result is nan and nothing happens.
+        """
+        dtype = self.flats[0].dtype
+        if not self._reduced_for_clipping(parameters):
+            return Tensor(np.asarray(math.nan, dtype))
+        norm = self._norm(float(norm_type))
+        if error_if_nonfinite and not math.isfinite(norm):
+            raise RuntimeError(f"the total norm of order {norm_type} of the gradients is {norm}: it cannot be used for clipping")
+        self._take_mean()
+        if norm + 1e-6 > max_norm:
+            for gradient in self._slices or ():
+                kernels.scale(gradient, max_norm / (norm + 1e-6), gradient)
+            self._norm_known = False
+        return Tensor(np.asarray(norm, dtype))
+
+    def clip_grad_value(self, parameters: Sequence[Tensor], clip_value: float) -> None:
+        """Clamp the elements of the step's mean gradient; nothing before the rank's last micro-batch."""
+        if self._reduced_for_clipping(parameters):
+            self._take_mean()
+            self._norm_known = False
+            for gradient in self._slices or ():
+                array_module(gradient).clip(gradient, -clip_value, clip_value, out=gradient)
+
+    def _reduced_for_clipping(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether the step's gradient is there to be clipped; reduces it after the rank's last backward."""
+        given = {id(parameter) for parameter in parameters}
+        left_out = [entry.name for entry in self.entries if entry.parameter.requires_grad and id(entry.parameter) not in given]
+        if left_out:
+            raise ValueError(
+                f"clipping without {left_out[0]!r} ({len(left_out)} of the optimizer's {len(self.entries)} parameters left out): under "
+                "dist_train.distribute the gradient is clipped as a whole; pass all parameters of the optimizer"
+            )
+        micro_batch = self._current()
+        if micro_batch.last and self._slices is None:
+            self._end_micro_batch(micro_batch)
+            self._reduce()
+        return micro_batch.last
+
+    def _norm(self, norm_type: float) -> float:
+        """The norm of the mean gradient, added up in block order."""
+        if norm_type == 2.0 and self._norm_known:
+            return math.sqrt(float(np.add.reduce(self._step.squares))) / (self._step.weight if self.mean else 1.0)
+        self._take_mean()
+        blocks = np.concatenate([self._block_norms(flat, part, norm_type) for flat, part in zip(self.flats, self._slices or ())])
+        return float(blocks.max() if math.isinf(norm_type) else np.add.reduce(blocks) ** (1 / norm_type))
+
+    def _block_norms(self, flat: FlatVector, part: Array, norm_type: float) -> np.ndarray[Any, Any]:
+        """All ranks' blocks: the largest magnitude, or the sum of magnitudes to the power of `norm_type`."""
+        rows = np.abs(to_host(part)).astype(np.float64).reshape(-1, BLOCK)
+        own = rows.max(axis=1, initial=0) if math.isinf(norm_type) else (rows**norm_type).sum(axis=1)
+        return np.asarray(self.comm.all_gather_varying(own, [count // BLOCK for count in flat.counts]))
+
+    # state, whole and in slices
+
+    def state(self) -> dict[int, ParameterState]:
+        """Per parameter index, the whole state. Collective: every rank gets all of it."""
+        result: dict[int, ParameterState] = {}
+        for flat, state in zip(self.flats, self.states):
+            whole = state.gathered(self.comm)
+            for entry in flat.entries:
+                if self.step_counts[entry.index]:
+                    vectors = {name: vector[entry.offset : entry.stop].copy() for name, vector in whole.items()}
+                    result[entry.index] = ParameterState(self.step_counts[entry.index], vectors)
+        return result
+
+    def load_state(self, states: dict[int, ParameterState]) -> None:
+        """Take this rank's slice out of a whole state."""
+        counts = [states[i].step if i in states else 0 for i in range(len(self.entries))]
+        self._load(counts, lambda index, name: states[index].vectors.get(name) if index in states else None)
+
+    def _load(self, step_counts: list[int], values: Callable[[int, str], Any]) -> None:
+        self.step_counts = step_counts
+        self._plans = None
+        for state in self.states:
+            state.fill(values)
+        self._begin_step()
+
+    def shard(self) -> dict[str, Any]:
+        """What this rank contributes to a checkpoint; compares the ranks' parameters first."""
+        self.check_drift()
+        extra = {
+            **parts_.extra(self.optimizer, list(self.step_counts)),
+            "skipped": self.skipped,
+            "micro_batches": self.schedule.micro_batches,
+            "seed": random.initial_seed(),
+            "random": random.get_rng_state(),
+        }
+        return {"parts": [state.shard() for state in self.states], "extra": extra}
+
+    def load_shard(self, parts: list[dict[str, Any]], extra: dict[str, Any], read: parts_.Read) -> None:
+        """Continue from a checkpoint written by any number of ranks, or by one process."""
+        saved = extra.get("micro_batches", self.schedule.micro_batches)
+        if saved != self.schedule.micro_batches:
+            raise ValueError(
+                f"the checkpoint was trained with micro_batches={saved}, this job has {self.schedule.micro_batches}: "
+                f"pass micro_batches={saved} to dist_train.distribute for the same results"
+            )
+        parts_.check_tables(self.optimizer, parts)
+        parts_.load_extra(self.optimizer, extra)
+        self._load([int(n) for n in extra["step_counts"]], lambda index, name: parts_.read_parameter(parts, read, index, name))
+        self.skipped = int(extra.get("skipped", 0))
+        if "random" in extra:
+            random.set_rng_state(extra["random"])
+
+    def check_drift(self) -> None:
+        """RuntimeError when the ranks' parameters are no longer the same."""
+        check_parameters(self.comm, [(flat.parameters, flat.entries) for flat in self.flats], self.optimizer.steps)
+
+
+def _nonfinite_names(flat: FlatVector, part: Array) -> list[str]:
+    """The parameters whose elements in this rank's slice are not all finite."""
+    finite = np.isfinite(to_host(part))
+    names = []
+    for entry in flat.own_entries():
+        lo, hi = flat.overlap(entry)
+        if not finite[lo - flat.start : hi - flat.start].all():
+            names.append(entry.name)
+    return names

@@ -1,0 +1,131 @@
+"""Transforms of images.
+
+A transform is called with one sample. One that treats every pixel alike also has `on_batch`, which takes a whole
+array of images, so that a loader needs no Python loop over the samples; both ways give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..autograd.tensor import Tensor
+from ..utils.data.shortcut import drop_stale_shortcut
+
+Array = np.ndarray[Any, Any]
+OnBatch = Callable[[Array], Array]
+
+
+class Transform:
+    """What the transforms here have in common: subclasses that change `__call__` lose an inherited `on_batch`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        drop_stale_shortcut(cls, "__call__", "on_batch")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Compose(Transform):
+    """Transforms one after the other."""
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, image: Any) -> Any:
+        return _in_turn(self.transforms, image)
+
+    @property
+    def on_batch(self) -> OnBatch | None:
+        """All of them on an array of images; None where one of them takes single samples only."""
+        steps: list[Any] = [getattr(transform, "on_batch", None) for transform in self.transforms]
+        return None if None in steps else partial(_in_turn, steps)
+
+    def __repr__(self) -> str:
+        lines = [f"    {transform}\n" for transform in self.transforms]
+        return f"Compose(\n{''.join(lines)})"
+
+
+class ToTensor(Transform):
+    """An image (H, W) or (H, W, C), a NumPy array or PIL image, as a float32 tensor (C, H, W) in [0, 1].
+
+    Values are divided by 255 where they are uint8; other types keep their values, and floats their type. Raises
+    TypeError for what is no image, ValueError for another number of dimensions.
+    """
+
+    def __call__(self, image: Any) -> Tensor:
+        if isinstance(image, Tensor) or not hasattr(image, "__array_interface__"):
+            raise TypeError(f"ToTensor takes a NumPy array or a PIL image, not {type(image).__name__}")
+        return Tensor(self.on_batch(np.asarray(image)[None])[0])
+
+    def on_batch(self, images: Array) -> Array:
+        """(N, H, W) or (N, H, W, C) to (N, C, H, W)."""
+        if images.ndim not in (3, 4):
+            raise ValueError(f"ToTensor takes images of shape (H, W) or (H, W, C), not {images.shape[1:]}")
+        images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+        if images.dtype == np.uint8:
+            # one pass: the conversion happens in the division's buffer
+            return np.divide(images, np.float32(255), dtype=np.float32, order="C")
+        return np.array(images, dtype=np.float32 if images.dtype == np.bool_ else images.dtype, order="C")
+
+
+class Normalize(Transform):
+    """`(image - mean) / std` for each channel of a float tensor (…, C, H, W).
+
+    Raises ValueError when `std` has a zero or the number of channels does not fit, TypeError when the image is not
+    floating-point.
+    """
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        self.mean, self.std = mean, std
+        self._mean, self._std = _per_channel(mean), _per_channel(std)
+        if len(self._mean) != len(self._std) or not self._std.all():
+            raise ValueError(f"Normalize needs one mean and one std other than 0 per channel, not {mean} and {std}")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return Tensor(self.on_batch(image.array))
+
+    def on_batch(self, images: Array) -> Array:
+        """(…, C, H, W) to the same shape."""
+        self._check(images)
+        result: Array = images - self._mean.astype(images.dtype)
+        result /= self._std.astype(images.dtype)
+        return result
+
+    def _check(self, images: Array) -> None:
+        if images.dtype.kind != "f":
+            raise TypeError(f"Normalize takes floating-point images, not {images.dtype}: put ToTensor() before it")
+        if images.ndim < 3 or len(self._mean) not in (1, images.shape[-3]):
+            raise ValueError(
+                f"Normalize with {len(self._mean)} channels takes images of shape (…, {len(self._mean)}, H, W), "
+                f"not {images.shape}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Normalize(mean={self.mean}, std={self.std})"
+
+
+class Lambda(Transform):
+    """Any function of one sample."""
+
+    def __init__(self, lambd: Callable[[Any], Any]) -> None:
+        if not callable(lambd):
+            raise TypeError(f"Lambda takes a function, not {type(lambd).__name__}")
+        self.lambd = lambd
+
+    def __call__(self, image: Any) -> Any:
+        return self.lambd(image)
+
+
+def _in_turn(functions: Sequence[Callable[[Any], Any]], value: Any) -> Any:
+    for function in functions:
+        value = function(value)
+    return value
+
+
+def _per_channel(values: float | Sequence[float]) -> Array:
+    return np.asarray(values, dtype=np.float64).reshape(-1, 1, 1)
