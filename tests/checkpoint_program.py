@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from dist_train.checkpoint import Checkpoint, saving
+from dist_train.comm import world
+
 SHAPES = {"0.weight": (3, 5), "0.bias": (5,), "2.weight": (7,), "scale": ()}
 
 
@@ -136,9 +139,6 @@ class Run:
     """One rank's model, optimizer, loader and own values, and their checkpoints."""
 
     def __init__(self, directory: Path, comm: Any = None, **options: Any) -> None:
-        from dist_train.checkpoint import Checkpoint
-        from dist_train.comm import world
-
         comm = comm or world()
         self.model, self.optimizer = Module(), Optimizer(comm.rank, comm.size)
         self.loader, self.notes = Loader(), {"seen": []}
@@ -181,10 +181,12 @@ class ThreadGroup:
 
 
 class ThreadCommunicator:
-    threads = 1
-
     def __init__(self, group: ThreadGroup, rank: int) -> None:
+        self.threads = world().threads
         self.group, self.rank, self.size = group, rank, len(group.values)
+
+    def barrier(self) -> None:
+        self.group.exchange(self.rank, None)
 
     def all_gather_object(self, value: Any) -> list[Any]:
         return self.group.exchange(self.rank, value)
@@ -202,8 +204,8 @@ def save_for_ever(directory: Path) -> None:
     warnings.simplefilter("error")
     run = Run(directory, keep=2)
     step = run.checkpoint.restore() or 0
-    assert run.is_at(step), (step, run.optimizer.steps)
-    print("restored", step, flush=True)
+    assert step == 0 or run.is_at(step), (step, run.optimizer.steps)
+    print(f"restored {step} pid {os.getpid()}\n", end="", flush=True)
     while True:
         run.train(1).checkpoint.save(wait=bool(run.optimizer.steps % 3))
 
@@ -246,7 +248,10 @@ def fail_at_exit(directory: Path) -> None:
 
 
 def no_permission(directory: Path) -> None:
-    """Neither restore nor save can use the directory."""
+    """Neither restore nor save can use the directory (root drops its rights: they have no limits)."""
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
     for action in (lambda: Run(directory).checkpoint.restore(), lambda: Run(directory).train(1).checkpoint.save()):
         try:
             action()
@@ -256,13 +261,12 @@ def no_permission(directory: Path) -> None:
 
 def slow_save(directory: Path) -> None:
     """Be in the middle of a save for long."""
-    from dist_train.checkpoint import save
 
     def slow(*args: Any) -> None:
         print("writing", flush=True)
         time.sleep(60)
 
-    save._write_manifest = slow
+    saving._write_manifest = slow
     Run(directory).train(9).checkpoint.save()
 
 

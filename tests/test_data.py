@@ -440,9 +440,7 @@ def test_infinite_sampler_is_read_as_needed():
     assert take(loader, 4) == [[0, 1, 2], [3, 4, 5], [6, 0, 1], [2, 3, 4]]
 
 
-@pytest.mark.parametrize(
-    "batches", [[[0, 2], [1]], [(0, 2), (1,)], [np.array([0, 2]), np.array([1])], [iter([0, 2]), {1: 0}.keys()]]
-)
+@pytest.mark.parametrize("batches", [[[0, 2], [1]], [(0, 2), (1,)], [np.array([0, 2]), np.array([1])], [iter([0, 2]), {1: 0}.keys()]])
 def test_batch_sampler_of_the_user(batches):
     assert epoch_of(DataLoader(Numbers(3), batch_sampler=batches)) == [[0, 2], [1]]
 
@@ -617,8 +615,8 @@ class Slow(Dataset):
     def __getitem__(self, index):
         time.sleep(0.3)
         return index
-threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     for batch in DataLoader(Slow(), num_workers=2): pass
 except KeyboardInterrupt:
     print("interrupted", [t.name for t in threading.enumerate() if "loader" in t.name])
@@ -848,9 +846,7 @@ def test_shards_refuses_to_cut_twice_or_single_samples():
 def test_split_gives_each_batch_to_one_rank(kind):
     whole = epoch_of(DataLoader(kind(11), 2))
     for world_size in (1, 2, 3, 7):
-        parts = [
-            [batch.array.tolist() for batch in DataLoader(kind(11), 2).split(r, world_size)] for r in range(world_size)
-        ]
+        parts = [[batch.array.tolist() for batch in DataLoader(kind(11), 2).split(r, world_size)] for r in range(world_size)]
         assert all(parts[rank] == whole[rank::world_size] for rank in range(world_size))
 
 
@@ -871,9 +867,7 @@ def test_importing_costs_little():
         "mpi4py",
         "cupy",
     }
-    before = subprocess.run(
-        [sys.executable, "-c", "import sys, numpy; print(*sys.modules)"], capture_output=True, text=True
-    )
+    before = subprocess.run([sys.executable, "-c", "import sys, numpy; print(*sys.modules)"], capture_output=True, text=True)
     assert not (heavy & set(done.stdout.split())) - set(before.stdout.split())
 
 

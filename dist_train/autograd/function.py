@@ -138,11 +138,11 @@ class FunctionNode(Node):
         for index, output in enumerate(outputs):
             skipped = any(output is tensor for tensor in self._non_differentiable)
             if isinstance(output, Tensor) and output.array.dtype.kind == "f" and not skipped:
-                output._node = self if len(outputs) == 1 else _Output(self, index)
+                output._node = self if len(outputs) == 1 else Output(self, index)
                 output.requires_grad = True
 
     def backward(self, gradient: Array) -> Any:
-        parts = gradient.arrays if isinstance(gradient, _Part) else {0: gradient}
+        parts = gradient.arrays if isinstance(gradient, Part) else {0: gradient}
         results = self.function.backward(self, *[self._gradient(parts, index) for index in range(len(self._outputs))])
         results = results if isinstance(results, tuple) else (results,)
         if len(results) < len(self.edges) or any(extra is not None for extra in results[len(self.edges) :]):
@@ -167,25 +167,29 @@ class FunctionNode(Node):
         return array.astype(dtype, copy=False)
 
 
-class _Output(Node):
-    """One of several outputs of a function: it labels the gradient with the output's number."""
+class Output(Node):
+    """One of several outputs of a node: it labels the gradient with the output's number."""
 
-    def __init__(self, node: FunctionNode, index: int) -> None:
+    def __init__(self, node: Node, index: int) -> None:
         self.edges = (node,)
         self.index = index
+        self._name = node.name()
+
+    def name(self) -> str:
+        return self._name
 
     def backward(self, gradient: Array) -> Any:
-        return _Part({self.index: gradient})
+        return Part({self.index: gradient})
 
 
-class _Part:
-    """Gradients of some outputs of a function; adding two joins them."""
+class Part:
+    """Gradients of some outputs of a node; adding two joins them."""
 
     def __init__(self, arrays: dict[int, Array]) -> None:
         self.arrays = arrays
 
-    def __add__(self, other: _Part) -> _Part:
-        return _Part({**self.arrays, **other.arrays})
+    def __add__(self, other: Part) -> Part:
+        return Part({**self.arrays, **other.arrays})
 
 
 def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,8 +12,8 @@ from .agreement import on_all, on_root
 from .background import Background
 from .directory import find_steps
 from .objects import saved_object
-from .restore import Found, find_newest, load
-from .save import Snapshot, take_snapshot, write
+from .restoring import Found, find_newest, load
+from .saving import Snapshot, take_snapshot, write
 
 
 class CheckpointWarning(UserWarning):

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from .fields import Fields
 from .files import DamagedFileError, FileRecord, open_regular
 from .structure import Leaf, leaves
 
 NAME = "manifest.json"
 FORMAT, VERSION = "dist_train checkpoint", 1
 MAX_BYTES = 1 << 28
+_SEAL = ',\n "sha256": "'
 
 
 class FutureFormatError(DamagedFileError):
@@ -115,13 +117,14 @@ def _creator() -> str:
         return "dist_train, not installed"
 
 
-def _dump(content: dict[str, Any]) -> str:
-    return json.dumps(content, separators=(",", ":"), allow_nan=False)
-
-
 def _seal(content: dict[str, Any]) -> str:
-    digest = hashlib.sha256(_dump(content).encode()).hexdigest()
-    return json.dumps({**content, "sha256": digest}, indent=1, allow_nan=False) + "\n"
+    """The JSON text, ending in the SHA-256 of everything before it."""
+    body = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
+    return body + _SEAL + _closing(body)
+
+
+def _closing(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest() + '"\n}\n'
 
 
 def read_text(directory: Path) -> str:
@@ -169,55 +172,11 @@ def _unsealed(text: str) -> Fields:
     if fields.get("format", str) != FORMAT:
         raise DamagedFileError(f"{NAME} is not that of a {FORMAT}")
     if fields.count("version") > VERSION:
-        raise FutureFormatError(
-            f"{NAME} has format version {content['version']}, newer than {VERSION}; update dist_train to read it"
-        )
-    digest = content.pop("sha256", None)
-    if digest != hashlib.sha256(_dumped_again(content)).hexdigest():
+        raise FutureFormatError(f"{NAME} has format version {content['version']}, newer than {VERSION}; update dist_train to read it")
+    body, _, closing = text.rpartition(_SEAL)
+    if closing != _closing(body):
         raise DamagedFileError(f"{NAME} does not have the SHA-256 it names (damaged, or edited)")
     return fields
-
-
-def _dumped_again(content: dict[str, Any]) -> bytes:
-    try:
-        return _dump(content).encode()
-    except (ValueError, RecursionError) as error:  # NaN, or nested too deeply: never written by us
-        raise DamagedFileError(f"{NAME} is not plain JSON: {error}") from None
-
-
-class Fields:
-    """A JSON object from a file: each access checks that the value is there and of the right type."""
-
-    def __init__(self, content: Any, where: str) -> None:
-        if not isinstance(content, dict):
-            raise DamagedFileError(f"{NAME}: {where} is a {type(content).__name__} instead of an object")
-        self.content, self.where = content, where
-
-    def get(self, key: str, kind: type) -> Any:
-        value = self.content.get(key)
-        if type(value) is not kind:
-            raise DamagedFileError(f"{NAME}: {key!r} of {self.where} is {value!r:.40} instead of a {kind.__name__}")
-        return value
-
-    def count(self, key: str) -> int:
-        value: int = self.get(key, int)
-        if not 0 <= value < 2**63:
-            raise DamagedFileError(f"{NAME}: {key!r} of {self.where} is {value:.6g}")
-        return value
-
-    def optional(self, key: str) -> int | None:
-        return None if self.content.get(key) is None else self.get(key, int)
-
-    def objects(self, key: str) -> list[Fields]:
-        return [Fields(item, f"{self.where} {key}[{i}]") for i, item in enumerate(self.get(key, list))]
-
-    def counts(self, key: str) -> list[int]:
-        values: list[int] = self.get(key, list)
-        return [Fields({key: value}, self.where).count(key) for value in values]
-
-    def names(self, key: str) -> list[str]:
-        values: list[str] = self.get(key, list)
-        return [Fields({key: value}, self.where).get(key, str) for value in values]
 
 
 def _file(name: str, fields: Fields) -> FileRecord:

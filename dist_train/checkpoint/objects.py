@@ -156,17 +156,13 @@ class ShardedObject(Saved[Shards]):
                              f"{sorted(live_vectors)} here: another optimizer, or other options")  # fmt: skip
 
     def load(self, directory: Path, entry: Shards) -> None:
-        parts = [
-            {"dtype": part.dtype, "length": part.length, "table": part.table, "names": part.vectors}
-            for part in entry.parts
-        ]
+        parts = [{"dtype": part.dtype, "length": part.length, "table": part.table, "names": part.vectors} for part in entry.parts]
         self.target.load_shard(parts, decode(entry.extra, _no_leaf), SavedVectors(directory, entry).read)
 
 
 def _part(part: dict[str, Any]) -> Part:
     table = [
-        {**row, "index": int(row["index"]), "offset": int(row["offset"]), "shape": [int(n) for n in row["shape"]]}
-        for row in part["table"]
+        {**row, "index": int(row["index"]), "offset": int(row["offset"]), "shape": [int(n) for n in row["shape"]]} for row in part["table"]
     ]
     return Part(np.dtype(part["dtype"]).name, int(part["length"]), table, list(part["vectors"]))
 

@@ -84,16 +84,17 @@ def _open(f: str | os.PathLike[str] | IO[bytes]) -> TensorFile:
     if isinstance(f, str | os.PathLike):
         name = os.fspath(f)
         with open(name, "rb") as file:
-            _refuse_pickle(file.read(4), name)
+            _refuse_pickle(file.read(9), name)
         return TensorFile(Path(f), name)
     _check_binary(f, "read")
     name, content = getattr(f, "name", "the file object"), f.read()
-    _refuse_pickle(content[:4], name)
+    _refuse_pickle(content[:9], name)
     return TensorFile(content, str(name))
 
 
 def _refuse_pickle(start: bytes, name: str) -> None:
-    if start.startswith(_PICKLES):
+    # A safetensors file of 896 bytes of header begins like a pickle, but goes on with the header's brace.
+    if start.startswith(_PICKLES) and not start.endswith(b"{"):
         raise ValueError(
             f"{name} is a pickle, as torch.save writes it; a pickle can run code and is not read. "
             "Convert it where PyTorch is installed: safetensors.torch.save_file(torch.load(old), new)"

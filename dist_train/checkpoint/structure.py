@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import DamagedFileError
+from .tensor_file import type_code
 
 MAX_DEPTH = 100
 _ALLOWED = "dict, list, tuple, str, int, float, bool, None, tensors and NumPy arrays"
@@ -92,6 +93,7 @@ class Encoder:
 
     def _encode_tensor(self, value: Any, path: tuple[Any, ...]) -> Any:
         array = self._converted(value, path)
+        type_code(self._where(path), array.dtype)
         name = self._new_name(".".join(map(str, path)) or "tensor")
         self.arrays[name] = array
         kind = "$array" if isinstance(value, np.ndarray) else "$tensor"
@@ -102,8 +104,7 @@ class Encoder:
             return to_array(value)
         except Exception as error:  # whatever another library's tensor raises
             raise TypeError(
-                f"{self._where(path)} of type {value.dtype} cannot become a NumPy array; convert it, for instance to "
-                f"float32 ({error})"
+                f"{self._where(path)} of type {value.dtype} cannot become a NumPy array; convert it, for instance to float32 ({error})"
             ) from error
 
     def _new_name(self, wanted: str) -> str:

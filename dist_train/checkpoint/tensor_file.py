@@ -62,10 +62,10 @@ def array_chunks(array: NDArray[Any]) -> Iterator[Chunk]:
         yield flat.data[start : start + CHUNK_BYTES]
 
 
-def type_code(name: str, dtype: np.dtype[Any]) -> str:
-    """The format's code of a NumPy type; TypeError, naming the tensor, for a type it does not have."""
+def type_code(where: str, dtype: np.dtype[Any]) -> str:
+    """The format's code of a NumPy type; TypeError, saying where it is, for a type it does not have."""
     if dtype.name not in _CODES:
-        raise TypeError(f"{name!r} has type {dtype}, which cannot be stored; convert it to one of {', '.join(_CODES)}")
+        raise TypeError(f"{where} has type {dtype}, which cannot be stored; convert it to one of {', '.join(_CODES)}")
     return _CODES[dtype.name]
 
 
@@ -133,9 +133,7 @@ class TensorFile:
                 raise DamagedFileError(f"{self.name}: the data of {key!r} does not begin where the one before ends")
             offset = self.entries[key].stop
         if offset != data_bytes:
-            raise DamagedFileError(
-                f"{self.name} holds {data_bytes} bytes of data instead of {offset}; is it truncated?"
-            )
+            raise DamagedFileError(f"{self.name} holds {data_bytes} bytes of data instead of {offset}; is it truncated?")
 
     def in_file_order(self) -> list[str]:
         return sorted(self.entries, key=lambda key: (self.entries[key].start, self.entries[key].stop))

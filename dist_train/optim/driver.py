@@ -148,13 +148,13 @@ class LocalDriver:
 
     def load_shard(self, parts: list[dict[str, Any]], extra: dict[str, Any], read: Read) -> None:
         check_tables(self.optimizer, parts)
-        load_extra(self.optimizer, extra)
         names = {name for part in parts for name in part["names"]}
         states = {}
         for index, step in enumerate(extra["step_counts"]):
             if step:
                 found = {name: read_parameter(parts, read, index, name) for name in names}
                 states[index] = ParameterState(int(step), {k: v for k, v in found.items() if v is not None})
+        load_extra(self.optimizer, extra)
         self.load_state(states)
 
 

@@ -54,9 +54,7 @@ class LRScheduler:
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
-                raise KeyError(
-                    f"parameter group {number} has no 'initial_lr' for last_epoch={last_epoch}: load its state first"
-                )
+                raise KeyError(f"parameter group {number} has no 'initial_lr' for last_epoch={last_epoch}: load its state first")
         self.base_lrs: Rates = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
         self._begin()
@@ -64,10 +62,6 @@ class LRScheduler:
     def get_lr(self) -> Rates:
         """The rates of all groups at epoch `last_epoch`, from the present ones (or from `base_lrs`)."""
         raise NotImplementedError(f"{type(self).__name__} has no get_lr")
-
-    def first_lr(self) -> Rates:
-        """The rates at epoch 0, whatever the present ones: where SequentialLR lets this schedule begin."""
-        return self.get_lr()
 
     def get_last_lr(self) -> Rates:
         """The rates last set."""
@@ -90,8 +84,14 @@ class LRScheduler:
         return {key: value for key, value in self.__dict__.items() if key not in self.unsaved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called. The rates themselves come back with the optimizer's state."""
-        self.__dict__.update(state_dict)
+        """Go on where `state_dict` was called. The rates themselves come back with the optimizer's state.
+
+        ValueError for the state of another kind of schedule.
+        """
+        missing = [key for key in self.__dict__ if key not in state_dict and key not in self.unsaved]
+        if missing:
+            raise ValueError(f"the state of a {type(self).__name__} lacks {missing[0]!r}: it has {sorted(state_dict)}")
+        self.__dict__.update({key: value for key, value in state_dict.items() if key not in self.unsaved})
 
     def _begin(self) -> None:
         """The constructor's step, to epoch `last_epoch` + 1, where many schedules keep the present rates."""
@@ -104,14 +104,15 @@ class LRScheduler:
         self.last_epoch += 1
         self._set(self.get_lr())
 
-    def _restart(self) -> None:
-        """Begin at epoch 0, in the middle of a SequentialLR."""
-        self.last_epoch = 0
-        self._set(self.first_lr())
+    def _rewind(self) -> None:
+        """Begin again at epoch 0, from the present rates."""
+        self.last_epoch = -1
+        self._begin()
 
-    def _undo(self) -> None:
-        """Take back the constructor's step, in a SequentialLR that has not reached this schedule yet."""
-        self.last_epoch -= 1
+    def _restart(self) -> None:
+        """Begin at epoch 0 from the initial rates: a SequentialLR has reached this schedule."""
+        self._set(self.base_lrs)
+        self._rewind()
 
     def _set(self, rates: Rates) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -121,10 +122,6 @@ class LRScheduler:
     def _present(self, factor: float = 1.0) -> Rates:
         """The present rates times `factor`."""
         return [group["lr"] * factor for group in self.optimizer.param_groups]
-
-    def _base(self, factor: float = 1.0) -> Rates:
-        """The initial rates times `factor`."""
-        return [rate * factor for rate in self.base_lrs]
 
 
 class _FunctionLR(LRScheduler):
@@ -140,12 +137,10 @@ class _FunctionLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "lr_lambdas": [dict(getattr(f, "__dict__", {})) or None for f in self.lr_lambdas]
-        }
+        return super().state_dict() | {"lr_lambdas": [dict(getattr(f, "__dict__", {})) or None for f in self.lr_lambdas]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "lr_lambdas"})
+        super().load_state_dict(state_dict)
         for function, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
             if attributes:
                 function.__dict__.update(attributes)
@@ -164,9 +159,7 @@ class MultiplicativeLR(_FunctionLR):
     def get_lr(self) -> Rates:
         if self._initial:
             return self._present()
-        return [
-            rate * function(self.last_epoch) for rate, function in zip(self._present(), self.lr_lambdas, strict=True)
-        ]
+        return [rate * function(self.last_epoch) for rate, function in zip(self._present(), self.lr_lambdas, strict=True)]
 
 
 class StepLR(LRScheduler):
@@ -180,32 +173,22 @@ class StepLR(LRScheduler):
         due = self.last_epoch != 0 and self.last_epoch % self.step_size == 0
         return self._present(self.gamma) if due else self._present()
 
-    def first_lr(self) -> Rates:
-        return self._base()
-
 
 class MultiStepLR(LRScheduler):
     """rate ← rate · gamma at each of the epochs `milestones` (twice at one that is listed twice)."""
 
-    def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1) -> None:
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> Rates:
         return self._present(self.gamma ** self.milestones.count(self.last_epoch))
 
-    def first_lr(self) -> Rates:
-        return self._base(self.gamma ** bisect_right(self.milestones, 0))
-
 
 class ConstantLR(LRScheduler):
     """The rate is multiplied by `factor` until epoch `total_iters`."""
 
-    def __init__(
-        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1) -> None:
         if not 0 <= factor <= 1:
             raise ValueError(f"factor is expected to be between 0 and 1, not {factor}")
         self.factor, self.total_iters = factor, total_iters
@@ -215,9 +198,6 @@ class ConstantLR(LRScheduler):
         if self.last_epoch == 0:
             return self._present(self.factor)
         return self._present(1 / self.factor) if self.last_epoch == self.total_iters else self._present()
-
-    def first_lr(self) -> Rates:
-        return self._base(self.factor if self.total_iters > 0 else 1.0)
 
 
 class LinearLR(LRScheduler):
@@ -246,9 +226,6 @@ class LinearLR(LRScheduler):
         rise = self.end_factor - self.start_factor
         return self._present(1 + rise / (self.total_iters * self.start_factor + (self.last_epoch - 1) * rise))
 
-    def first_lr(self) -> Rates:
-        return self._base(self.start_factor)
-
 
 class ExponentialLR(LRScheduler):
     """rate ← rate · gamma every epoch."""
@@ -259,9 +236,6 @@ class ExponentialLR(LRScheduler):
 
     def get_lr(self) -> Rates:
         return self._present() if self._initial else self._present(self.gamma)
-
-    def first_lr(self) -> Rates:
-        return self._base()
 
 
 class PolynomialLR(LRScheduler):
@@ -277,9 +251,6 @@ class PolynomialLR(LRScheduler):
         left = self.total_iters - self.last_epoch
         return self._present((left / (left + 1)) ** self.power)
 
-    def first_lr(self) -> Rates:
-        return self._base()
-
 
 class CosineAnnealingLR(LRScheduler):
     """eta_min + (initial rate − eta_min)·(1 + cos(π·epoch/T_max))/2, from the present rate."""
@@ -292,17 +263,9 @@ class CosineAnnealingLR(LRScheduler):
         if self._initial:
             return self._present()
         before, now = self._height(self.last_epoch - 1), self._height(self.last_epoch)
-        if (self.last_epoch - 1 - self.T_max) % (
-            2 * self.T_max
-        ) == 0:  # up from the lowest point, where a ratio says nothing
-            return [
-                rate + (base - self.eta_min) * now / 2
-                for rate, base in zip(self._present(), self.base_lrs, strict=True)
-            ]
+        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # up from the lowest point, where a ratio says nothing
+            return [rate + (base - self.eta_min) * now / 2 for rate, base in zip(self._present(), self.base_lrs, strict=True)]
         return [self.eta_min + (rate - self.eta_min) * now / before for rate in self._present()]
-
-    def first_lr(self) -> Rates:
-        return self._base()
 
     def _height(self, epoch: int) -> float:
         return 1 + math.cos(math.pi * epoch / self.T_max)
@@ -311,9 +274,7 @@ class CosineAnnealingLR(LRScheduler):
 class CosineAnnealingWarmRestarts(LRScheduler):
     """Cosine annealing from the initial rate to `eta_min` in T_0 epochs, and again in T_mult times as many."""
 
-    def __init__(
-        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         for name, value in (("T_0", T_0), ("T_mult", T_mult)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is expected to be a positive integer, not {value!r}")
@@ -393,9 +354,7 @@ class OneCycleLR(LRScheduler):
                 group["min_lr"] = group["initial_lr"] / final_div_factor
         if cycle_momentum:
             if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
-                raise ValueError(
-                    f"{type(optimizer).__name__} has neither momentum nor betas to cycle: pass cycle_momentum=False"
-                )
+                raise ValueError(f"{type(optimizer).__name__} has neither momentum nor betas to cycle: pass cycle_momentum=False")
             highs, lows = (
                 _per_group("max_momentum", optimizer, max_momentum),
                 _per_group("base_momentum", optimizer, base_momentum),
@@ -412,10 +371,7 @@ class OneCycleLR(LRScheduler):
         if self.cycle_momentum:
             for group in self.optimizer.param_groups:
                 _set_momentum(group, self._between(group[phase["start_momentum"]], group[phase["end_momentum"]], part))
-        return [
-            self._between(group[phase["start_lr"]], group[phase["end_lr"]], part)
-            for group in self.optimizer.param_groups
-        ]
+        return [self._between(group[phase["start_lr"]], group[phase["end_lr"]], part) for group in self.optimizer.param_groups]
 
     def _place(self) -> tuple[dict[str, Any], float]:
         """The phase that the present step lies in, and how far it has got."""
@@ -439,22 +395,14 @@ class SequentialLR(LRScheduler):
 
     unsaved = (*LRScheduler.unsaved, "schedulers")
 
-    def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1) -> None:
         _check_schedulers(schedulers, optimizer)
         if len(milestones) != len(schedulers) - 1:
-            raise ValueError(
-                f"{len(schedulers)} schedulers need {len(schedulers) - 1} milestones, not {len(milestones)}"
-            )
+            raise ValueError(f"{len(schedulers)} schedulers need {len(schedulers) - 1} milestones, not {len(milestones)}")
         self.optimizer, self.schedulers, self.milestones = optimizer, list(schedulers), list(milestones)
-        self.last_epoch = last_epoch + 1
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
-        self._undo_all()
-        first = self.schedulers[bisect_right(self.milestones, 0)]
-        first._begin()
-        self._last_lr = first.get_last_lr()
+        self.base_lrs = schedulers[0].base_lrs
+        self.last_epoch = last_epoch
+        self._begin()
 
     def step(self) -> None:
         """Go to the next epoch of the schedule whose turn it is."""
@@ -473,20 +421,16 @@ class SequentialLR(LRScheduler):
         return super().state_dict() | {"schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "schedulers"})
+        super().load_state_dict(state_dict)
         for scheduler, state in zip(self.schedulers, state_dict["schedulers"], strict=True):
             scheduler.load_state_dict(state)
 
     def _begin(self) -> None:
-        self.last_epoch = -1
-        self.step()
-
-    def _undo(self) -> None:
-        self._undo_all()
-
-    def _undo_all(self) -> None:
-        for scheduler in self.schedulers:
-            scheduler._undo()
+        self.last_epoch += 1
+        turn = self.schedulers[bisect_right(self.milestones, self.last_epoch)]
+        if self.last_epoch == 0:
+            turn._restart()
+        self._last_lr = turn.get_last_lr()
 
 
 class ChainedScheduler(LRScheduler):
@@ -497,6 +441,7 @@ class ChainedScheduler(LRScheduler):
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         _check_schedulers(schedulers, optimizer)
         self.optimizer, self.schedulers = schedulers[0].optimizer, list(schedulers)
+        self.base_lrs = schedulers[0].base_lrs
         self._last_lr = self._present()
 
     def step(self) -> None:
@@ -510,18 +455,14 @@ class ChainedScheduler(LRScheduler):
         return super().state_dict() | {"schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "schedulers"})
+        super().load_state_dict(state_dict)
         for scheduler, state in zip(self.schedulers, state_dict["schedulers"], strict=True):
             scheduler.load_state_dict(state)
 
-    def _begin(self) -> None:
+    def _rewind(self) -> None:
         for scheduler in self.schedulers:
-            scheduler._begin()
+            scheduler._rewind()
         self._last_lr = self._present()
-
-    def _undo(self) -> None:
-        for scheduler in self.schedulers:
-            scheduler._undo()
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -547,9 +488,7 @@ class ReduceLROnPlateau(LRScheduler):
         if factor >= 1.0:
             raise ValueError(f"factor should be < 1.0, not {factor}")
         if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
-            raise ValueError(
-                f"mode {mode!r}, threshold_mode {threshold_mode!r}: expected 'min' or 'max', 'rel' or 'abs'"
-            )
+            raise ValueError(f"mode {mode!r}, threshold_mode {threshold_mode!r}: expected 'min' or 'max', 'rel' or 'abs'")
         self.optimizer = _checked(optimizer)
         self.mode, self.threshold, self.threshold_mode = mode, threshold, threshold_mode
         self.factor, self.patience, self.cooldown, self.eps = factor, patience, cooldown, eps
@@ -582,11 +521,7 @@ class ReduceLROnPlateau(LRScheduler):
         sign = 1 if self.mode == "min" else -1
         if self.best is None:
             return sign * metric < math.inf
-        bar = (
-            self.best * (1 - sign * self.threshold)
-            if self.threshold_mode == "rel"
-            else self.best - sign * self.threshold
-        )
+        bar = self.best * (1 - sign * self.threshold) if self.threshold_mode == "rel" else self.best - sign * self.threshold
         return sign * metric < sign * bar
 
     def _reduce(self) -> None:
@@ -617,13 +552,9 @@ def _check_schedulers(schedulers: Sequence[LRScheduler], optimizer: Optimizer | 
     optimizer = optimizer or schedulers[0].optimizer
     for number, scheduler in enumerate(schedulers):
         if isinstance(scheduler, ReduceLROnPlateau):
-            raise ValueError(
-                f"scheduler {number} is a ReduceLROnPlateau, which needs a metric in each step: step it on its own"
-            )
+            raise ValueError(f"scheduler {number} is a ReduceLROnPlateau, which needs a metric in each step: step it on its own")
         if scheduler.optimizer is not optimizer:
-            raise ValueError(
-                f"scheduler {number} ({type(scheduler).__name__}) belongs to another optimizer than the others"
-            )
+            raise ValueError(f"scheduler {number} ({type(scheduler).__name__}) belongs to another optimizer than the others")
 
 
 def _total_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: int | None) -> int:

@@ -39,9 +39,7 @@ class Optimizer:
     mean loss of the step where the optimizer knows it (under `dist_train.distribute`), else None.
     """
 
-    eager_state = (
-        False  # whether state_dict holds the state of parameters that have not had a gradient yet (as torch's Adagrad)
-    )
+    eager_state = False  # whether state_dict holds the state of parameters that have not had a gradient yet (as torch's Adagrad)
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -183,9 +181,7 @@ class Optimizer:
         """Take a copy of what `state_dict` gave, here or in torch. ValueError, and no change, where it does not fit."""
         groups, entries = state_dict["param_groups"], state_dict["state"]
         _check_sizes(self.param_groups, groups)
-        indices = {
-            number: index for index, number in enumerate(number for group in groups for number in group["params"])
-        }
+        indices = {number: index for index, number in enumerate(number for group in groups for number in group["params"])}
         unknown = [number for number in entries if number not in indices]
         if unknown:
             raise ValueError(f"state for parameter {unknown[0]!r}, which no group of the state_dict holds")
@@ -200,9 +196,7 @@ class Optimizer:
         step, vectors = self.unpack_state(group, entry)
         for name, vector in vectors.items():
             if vector.shape != param.array.shape:
-                raise ValueError(
-                    f"{name!r} of parameter {index} has shape {vector.shape}, the parameter {tuple(param.array.shape)}"
-                )
+                raise ValueError(f"{name!r} of parameter {index} has shape {vector.shape}, the parameter {tuple(param.array.shape)}")
         return ParameterState(step, {name: vector.reshape(-1) for name, vector in vectors.items()})
 
     def register_step_pre_hook(self, hook: Callable[[Optimizer, Any, Any], None]) -> RemovableHandle:
@@ -271,13 +265,9 @@ def _check_params(group: Group, others: list[Group]) -> None:
         if not isinstance(param, Tensor):
             raise TypeError(f"an optimizer takes tensors; parameter {index} of the group is a {type(param).__name__}")
         if not param.is_leaf:
-            raise ValueError(
-                f"parameter {index} of the group (shape {tuple(param.shape)}) was computed from others: not a leaf"
-            )
+            raise ValueError(f"parameter {index} of the group (shape {tuple(param.shape)}) was computed from others: not a leaf")
         if id(param) in seen:
-            raise ValueError(
-                f"parameter {index} of the group (shape {tuple(param.shape)}) appears more than once in the optimizer"
-            )
+            raise ValueError(f"parameter {index} of the group (shape {tuple(param.shape)}) appears more than once in the optimizer")
         seen.add(id(param))
     if any(("param_names" in other) != ("param_names" in group) for other in others):
         raise ValueError("give the parameters of all groups names, or those of none")
@@ -289,6 +279,5 @@ def _check_sizes(groups: list[Group], saved: list[dict[str, Any]]) -> None:
     for number, (group, other) in enumerate(zip(groups, saved)):
         if len(other["params"]) != len(group["params"]):
             raise ValueError(
-                f"group {number} of the state_dict has {len(other['params'])} parameters, "
-                f"this optimizer's {len(group['params'])}"
+                f"group {number} of the state_dict has {len(other['params'])} parameters, this optimizer's {len(group['params'])}"
             )

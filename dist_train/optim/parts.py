@@ -48,13 +48,10 @@ def check_tables(optimizer: Optimizer, parts: list[Part]) -> None:
         row = saved.get(index)
         shape = tuple(param.array.shape)
         if row is None:
-            raise ValueError(
-                f"the saved state has no parameter {index} ({names[index]}, shape {shape}); it holds {len(saved)}"
-            )
+            raise ValueError(f"the saved state has no parameter {index} ({names[index]}, shape {shape}); it holds {len(saved)}")
         if tuple(row["shape"]) != shape:
             raise ValueError(
-                f"parameter {index} ({names[index]}) has shape {shape}, "
-                f"in the saved state ({row['name']}) {tuple(row['shape'])}"
+                f"parameter {index} ({names[index]}) has shape {shape}, in the saved state ({row['name']}) {tuple(row['shape'])}"
             )
     if len(saved) != len(params):
         raise ValueError(f"the saved state holds {len(saved)} parameters, this optimizer {len(params)}")
@@ -90,9 +87,7 @@ def load_extra(optimizer: Optimizer, extra: dict[str, Any]) -> None:
 
 def hyper_parameters(optimizer: Optimizer) -> list[dict[str, Any]]:
     """The parameter groups without their parameters, as JSON values; TypeError names one that is none."""
-    return [
-        {key: _json(key, value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
-    ]
+    return [{key: _json(key, value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
 
 
 def load_hyper_parameters(optimizer: Optimizer, groups: list[dict[str, Any]]) -> None:
@@ -104,9 +99,7 @@ def load_hyper_parameters(optimizer: Optimizer, groups: list[dict[str, Any]]) ->
 def merged_groups(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The optimizer's groups with the hyper-parameters of `groups`. ValueError if their numbers differ."""
     if len(groups) != len(optimizer.param_groups):
-        raise ValueError(
-            f"the saved state has {len(groups)} parameter groups, this optimizer {len(optimizer.param_groups)}"
-        )
+        raise ValueError(f"the saved state has {len(groups)} parameter groups, this optimizer {len(optimizer.param_groups)}")
     return [
         group | {key: _plain(value, group.get(key)) for key, value in saved.items() if key != "params"}
         for group, saved in zip(optimizer.param_groups, groups)
@@ -120,9 +113,7 @@ def _json(key: str, value: Any) -> Any:
         return [_json(key, item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(
-        f"hyper-parameter {key!r} of type {type(value).__name__} cannot be saved: use a number, string, list or None"
-    )
+    raise TypeError(f"hyper-parameter {key!r} of type {type(value).__name__} cannot be saved: use a number, string, list or None")
 
 
 def _plain(value: Any, current: Any) -> Any:

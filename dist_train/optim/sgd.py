@@ -53,8 +53,7 @@ class SGD(Optimizer):
         check_implementation(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
-                f"Nesterov momentum requires a momentum and zero dampening; "
-                f"momentum is {group['momentum']}, dampening {group['dampening']}"
+                f"Nesterov momentum requires a momentum and zero dampening; momentum is {group['momentum']}, dampening {group['dampening']}"
             )
 
     def state_vectors(self, group: Group) -> tuple[str, ...]:

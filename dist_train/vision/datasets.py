@@ -15,6 +15,7 @@ import numpy as np
 
 from ..autograd.tensor import Tensor
 from ..utils.data.dataset import Array, Dataset, take_rows
+from ..utils.data.shortcut import shortcut
 from .download import alone, download, write_atomically
 from .idx import read_idx
 
@@ -71,7 +72,7 @@ class ImageDataset(Dataset[tuple[Any, Any]]):
         )
 
     def batch_at(self, indices: Array) -> Any:
-        on_batch = _same if self.transform is None else getattr(self.transform, "on_batch", None)
+        on_batch = _same if self.transform is None else shortcut(self.transform, "on_batch", "__call__")
         if on_batch is None or self.target_transform is not None:
             return NotImplemented
         return [Tensor(on_batch(take_rows(_array(self.data), indices))), Tensor(_rows(self.targets, indices))]
@@ -236,10 +237,7 @@ def _unpack(archive: Path, folder: str, names: Iterable[str]) -> None:
 
 def _check_labels(labels: Array, num_classes: int, path: Path) -> None:
     if len(labels) and labels.max() >= num_classes:
-        raise RuntimeError(
-            f"{path} is damaged: it has a label {labels.max()}, there are {num_classes} classes; "
-            "delete it and get it again"
-        )
+        raise RuntimeError(f"{path} is damaged: it has a label {labels.max()}, there are {num_classes} classes; delete it and get it again")
 
 
 def _array(data: Any) -> Any:

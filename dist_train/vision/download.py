@@ -90,6 +90,4 @@ def _checked(chunks: Iterator[bytes], checksum: str) -> Iterator[bytes]:
         size += len(chunk)
         yield chunk
     if digest.hexdigest() != expected:
-        raise ValueError(
-            f"the {size} bytes received have {algorithm} {digest.hexdigest()}, the published file has {expected}"
-        )
+        raise ValueError(f"the {size} bytes received have {algorithm} {digest.hexdigest()}, the published file has {expected}")

@@ -1,5 +1,6 @@
-"""Reading idx files, the format of MNIST: two zero bytes, a type, the number of dimensions, their sizes as big-endian
-32-bit integers, and the values.
+"""Reading idx files, the format of MNIST.
+
+Two zero bytes, a type, the number of dimensions, their sizes as big-endian 32-bit integers, and the values.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ def read_idx(path: Path, ndim: int) -> Array:
     except PermissionError:
         raise
     except (EOFError, zlib.error, OSError, ValueError) as error:
-        raise RuntimeError(
-            f"{path} is damaged ({error}): delete it and get it again, for example with download=True"
-        ) from error
+        raise RuntimeError(f"{path} is damaged ({error}): delete it and get it again, for example with download=True") from error
 
 
 def _open(path: Path) -> Any:

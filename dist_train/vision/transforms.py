@@ -1,7 +1,8 @@
 """Transforms of images.
 
 A transform is called with one sample. One that treats every pixel alike also has `on_batch`, which takes a whole
-array of images, so that a loader needs no Python loop over the samples; both ways give the same bits.
+array of images that it may write into, so that a loader needs no Python loop over the samples; both ways give the
+same bits.
 """
 
 from __future__ import annotations
@@ -13,24 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..autograd.tensor import Tensor
-from ..utils.data.shortcut import drop_stale_shortcut
+from ..utils.data.shortcut import shortcut
 
 Array = np.ndarray[Any, Any]
 OnBatch = Callable[[Array], Array]
 
 
-class Transform:
-    """What the transforms here have in common: subclasses that change `__call__` lose an inherited `on_batch`."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        drop_stale_shortcut(cls, "__call__", "on_batch")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-class Compose(Transform):
+class Compose:
     """Transforms one after the other."""
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
@@ -42,7 +32,7 @@ class Compose(Transform):
     @property
     def on_batch(self) -> OnBatch | None:
         """All of them on an array of images; None where one of them takes single samples only."""
-        steps: list[Any] = [getattr(transform, "on_batch", None) for transform in self.transforms]
+        steps: list[Any] = [shortcut(transform, "on_batch", "__call__") for transform in self.transforms]
         return None if None in steps else partial(_in_turn, steps)
 
     def __repr__(self) -> str:
@@ -50,7 +40,7 @@ class Compose(Transform):
         return f"Compose(\n{''.join(lines)})"
 
 
-class ToTensor(Transform):
+class ToTensor:
     """An image (H, W) or (H, W, C), a NumPy array or PIL image, as a float32 tensor (C, H, W) in [0, 1].
 
     Values are divided by 255 where they are uint8; other types keep their values, and floats their type. Raises
@@ -72,8 +62,11 @@ class ToTensor(Transform):
             return np.divide(images, np.float32(255), dtype=np.float32, order="C")
         return np.array(images, dtype=np.float32 if images.dtype == np.bool_ else images.dtype, order="C")
 
+    def __repr__(self) -> str:
+        return "ToTensor()"
 
-class Normalize(Transform):
+
+class Normalize:
     """`(image - mean) / std` for each channel of a float tensor (…, C, H, W).
 
     Raises ValueError when `std` has a zero or the number of channels does not fit, TypeError when the image is not
@@ -87,29 +80,28 @@ class Normalize(Transform):
             raise ValueError(f"Normalize needs one mean and one std other than 0 per channel, not {mean} and {std}")
 
     def __call__(self, image: Tensor) -> Tensor:
-        return Tensor(self.on_batch(image.array))
+        return Tensor(self.on_batch(image.array.copy()))
 
     def on_batch(self, images: Array) -> Array:
         """(…, C, H, W) to the same shape."""
         self._check(images)
-        result: Array = images - self._mean.astype(images.dtype)
-        result /= self._std.astype(images.dtype)
-        return result
+        images -= self._mean.astype(images.dtype)
+        images /= self._std.astype(images.dtype)
+        return images
 
     def _check(self, images: Array) -> None:
         if images.dtype.kind != "f":
             raise TypeError(f"Normalize takes floating-point images, not {images.dtype}: put ToTensor() before it")
         if images.ndim < 3 or len(self._mean) not in (1, images.shape[-3]):
             raise ValueError(
-                f"Normalize with {len(self._mean)} channels takes images of shape (…, {len(self._mean)}, H, W), "
-                f"not {images.shape}"
+                f"Normalize with {len(self._mean)} channels takes images of shape (…, {len(self._mean)}, H, W), not {images.shape}"
             )
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean}, std={self.std})"
 
 
-class Lambda(Transform):
+class Lambda:
     """Any function of one sample."""
 
     def __init__(self, lambd: Callable[[Any], Any]) -> None:
@@ -119,6 +111,9 @@ class Lambda(Transform):
 
     def __call__(self, image: Any) -> Any:
         return self.lambd(image)
+
+    def __repr__(self) -> str:
+        return "Lambda()"
 
 
 def _in_turn(functions: Sequence[Callable[[Any], Any]], value: Any) -> Any:

@@ -13,6 +13,7 @@ from ..function import Op
 from ..tensor import Tensor
 from .embedding import all_below
 from .loss import check_reduction
+from .promotion import operand
 
 
 class RowLoss(Op):
@@ -90,8 +91,9 @@ def row_share(row_weight: Array, count: int) -> Any:
     """One over the sum of the rows' weights; NaN where nothing counts."""
     if row_weight is None:
         return 1 / count if count else float("nan")
+    total = row_weight.sum()
     with np.errstate(divide="ignore"):
-        return 1 / row_weight.sum()
+        return array_module(row_weight).where(total == 0, float("nan"), 1 / total)
 
 
 def cross_entropy(
@@ -127,24 +129,29 @@ def _cross_entropy(
     if target.array.dtype.kind == "f":
         return _soft_cross_entropy(input, target, weight, reduction, smoothing)
     input, labels, shape = _batched("cross_entropy", input, target)
-    labels, row_weight = _labels("cross_entropy", input, labels, weight, ignore_index)
+    labels, kept = _labels("cross_entropy", input, labels, weight, ignore_index)
+    row_weight = _row_weight(input, labels, weight, kept)
     if not smoothing:
         result = CrossEntropy.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
         return result.reshape(shape) if reduction == "none" else result
-    targets, counted = _smooth(input.array, labels, row_weight, weight, smoothing)
-    result = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="sum" if reduction == "mean" else reduction)
-    return result.reshape(shape) if reduction == "none" else result * counted if reduction == "mean" else result
+    targets = _smooth(input.array, labels, weight, kept, smoothing)
+    if reduction == "none":
+        return SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none").reshape(shape)
+    total = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="sum")
+    return total * operand(row_share(row_weight, len(labels))) if reduction == "mean" else total
 
 
-def _smooth(x: Array, labels: Array, row_weight: Array, weight: Tensor | None, smoothing: float) -> tuple[Array, Any]:
-    """Weighted target probabilities (M, C), and the share of one row in the mean."""
+def _smooth(x: Array, labels: Array, weight: Tensor | None, kept: Array, smoothing: float) -> Array:
+    """Target probabilities (M, C), times the weights of the classes, 0 for ignored rows."""
     xp, num_classes = array_module(x), x.shape[1]
-    classes = xp.ones(num_classes, x.dtype) if weight is None else weight.array
-    one_hot = (labels[:, None] == xp.arange(num_classes)).astype(x.dtype)
-    targets = (one_hot * (1 - smoothing) + smoothing / num_classes) * classes
-    if row_weight is not None:
-        targets *= (row_weight != 0)[:, None]
-    return targets, row_share(row_weight, len(labels))
+    targets = (labels[:, None] == xp.arange(num_classes)).astype(x.dtype)
+    targets *= 1 - smoothing
+    targets += smoothing / num_classes
+    if weight is not None:
+        targets *= weight.array
+    if kept is not None:
+        targets *= kept[:, None]
+    return targets
 
 
 def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float) -> Tensor:
@@ -180,7 +187,8 @@ def nll_loss(
     """
     check_reduction(reduction)
     input, labels, shape = _batched("nll_loss", input, target)
-    labels, row_weight = _labels("nll_loss", input, labels, weight, ignore_index)
+    labels, kept = _labels("nll_loss", input, labels, weight, ignore_index)
+    row_weight = _row_weight(input, labels, weight, kept)
     result = NLL.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
     return result.reshape(shape) if reduction == "none" else result
 
@@ -199,17 +207,20 @@ def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, t
 
 
 def _labels(name: str, input: Tensor, labels: Array, weight: Tensor | None, ignore_index: int) -> tuple[Array, Array]:
-    """Labels that are safe to index with, and what each row counts (None: all the same)."""
+    """Labels that are safe to index with, and which rows count (None: all)."""
     num_classes = input.array.shape[1]
     if weight is not None and weight.array.shape != (num_classes,):
         raise RuntimeError(f"{name}: weight needs one value for each of {num_classes} classes, got shape {tuple(weight.shape)}")
-    xp, kept = array_module(labels), labels != ignore_index
-    valid = kept & (labels >= 0) & (labels < num_classes)
-    if not (valid == kept).all():
-        wrong = labels[kept & ~valid][0]
-        raise IndexError(f"{name}: target {wrong} is outside the {num_classes} classes [0, {num_classes})")
-    all_kept = bool(kept.all())
-    labels = labels if all_kept else xp.where(kept, labels, 0)
+    kept = labels != ignore_index
+    wrong = kept & ((labels < 0) | (labels >= num_classes))
+    if wrong.any():
+        raise IndexError(f"{name}: target {labels[wrong][0]} is outside the {num_classes} classes [0, {num_classes})")
+    return (labels, None) if kept.all() else (array_module(labels).where(kept, labels, 0), kept)
+
+
+def _row_weight(input: Tensor, labels: Array, weight: Tensor | None, kept: Array) -> Array:
+    """What each row counts (None: all the same)."""
     if weight is None:
-        return labels, None if all_kept else kept.astype(input.array.dtype)
-    return labels, weight.array[labels] * kept
+        return None if kept is None else kept.astype(input.array.dtype)
+    row_weight = weight.array[labels]
+    return row_weight if kept is None else row_weight * kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from ...backend.device import array_module
@@ -10,6 +11,11 @@ from ..function import Op
 from ..tensor import Tensor, method
 from .broadcasting import sum_leading, unbroadcast
 from .promotion import promote
+
+
+def rows(x: Array) -> Array:
+    """All but the last axis as one."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 class Linear(Op):
@@ -22,7 +28,7 @@ class Linear(Op):
         if x.ndim == 2:
             y = x.dot(weight.T)
         else:
-            y = x.reshape(-1, x.shape[-1]).dot(weight.T).reshape(*x.shape[:-1], len(weight))
+            y = rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
         if bias is not None:
             y += bias
         return y
@@ -31,7 +37,7 @@ class Linear(Op):
         x, weight = self.saved
         needs_x, needs_weight, needs_bias = self.needs
         if gradient.ndim != 2:
-            x, gradient, shape = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, len(weight)), x.shape
+            x, gradient, shape = rows(x), rows(gradient), x.shape
         else:
             shape = None
         x_gradient = gradient.dot(weight) if needs_x else None
@@ -52,17 +58,17 @@ class MatMul(Op):
         if x.ndim == 2 and y.ndim == 2:
             return x.dot(y)
         if y.ndim == 2:  # one large product instead of one per matrix
-            return x.reshape(-1, x.shape[-1]).dot(y).reshape(*x.shape[:-1], y.shape[-1])
+            return rows(x).dot(y).reshape(*x.shape[:-1], y.shape[-1])
         return array_module(x).matmul(x, y)
 
     def backward(self, gradient: Array) -> tuple[Array | None, Array | None]:
         x, y = self.saved
         needs_x, needs_y = self.needs
         if y.ndim == 2:
-            rows = gradient.reshape(-1, gradient.shape[-1])
+            gradient = rows(gradient)
             return (
-                rows.dot(y.T).reshape(x.shape) if needs_x else None,
-                x.reshape(-1, x.shape[-1]).T.dot(rows) if needs_y else None,
+                gradient.dot(y.T).reshape(x.shape) if needs_x else None,
+                rows(x).T.dot(gradient) if needs_y else None,
             )
         matmul = array_module(gradient).matmul
         return (

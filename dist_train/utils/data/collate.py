@@ -14,7 +14,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     """One batch from a list of samples.
 
     Tensors and arrays get a new first dimension; Python ints become int64, floats float64, bools bool; strings and
-    bytes stay a list; dicts, tuples (as lists), named tuples and lists are collated entry by entry. Raises ValueError
+    bytes stay as they are; dicts, tuples (as lists), named tuples and lists are collated entry by entry. Raises ValueError
     when the samples differ in shape or length, TypeError for what cannot be put into a tensor.
 
     >>> default_collate([{"x": 1}, {"x": 2}])
@@ -28,7 +28,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, int | float):
         return Tensor(np.array(batch))
     if isinstance(first, str | bytes):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return _like(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
     if isinstance(first, Sequence):

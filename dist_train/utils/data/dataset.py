@@ -1,5 +1,4 @@
-"""Data sets: what has a length and samples by index (`Dataset`), what is read from one end to the other
-(`IterableDataset`), and the ways to make one from tensors, from a part of another, or from several.
+"""Data sets: samples by index (`Dataset`), or read from one end to the other (`IterableDataset`).
 
 A data set whose samples lie in arrays defines `batch_at(indices)`, and a `DataLoader` then reads a whole batch by
 one indexed copy instead of calling `__getitem__` for each sample:
@@ -22,7 +21,7 @@ import numpy as np
 
 from ...autograd.tensor import Tensor
 from ...random import Generator, default_generator, stream
-from .shortcut import drop_stale_shortcut
+from .shortcut import shortcut
 
 T_co = TypeVar("T_co", covariant=True)
 Array = np.ndarray[Any, Any]
@@ -31,16 +30,11 @@ Array = np.ndarray[Any, Any]
 class Dataset(Generic[T_co]):
     """Samples by index: subclasses define `__getitem__` and `__len__`, and may define `batch_at` for speed."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        drop_stale_shortcut(cls, "__getitem__", "batch_at")
-
     def __getitem__(self, index: Any) -> T_co:
         raise NotImplementedError(f"{type(self).__name__} has to define __getitem__(index)")
 
     def batch_at(self, indices: Array) -> Any:
-        """The collated batch of the samples at `indices` (int64), the same bits as `default_collate([self[i] for i in
-        indices])`.
+        """The collated batch of the samples at `indices` (integers), with the bits that `default_collate` would give.
 
         Returns NotImplemented where only `__getitem__` can serve.
         """
@@ -98,7 +92,7 @@ class Subset(Dataset[T_co]):
         return len(self.indices)
 
     def batch_at(self, indices: Array) -> Any:
-        batch_at = getattr(self.dataset, "batch_at", None)
+        batch_at = shortcut(self.dataset, "batch_at", "__getitem__")
         own = _integer_array(self.indices)
         return NotImplemented if batch_at is None or own is None else batch_at(own[indices])
 
@@ -126,9 +120,7 @@ class ConcatDataset(Dataset[T_co]):
         return self.cumulative_sizes[-1]
 
 
-def random_split(
-    dataset: Dataset[T_co], lengths: Sequence[int | float], generator: Generator | None = None
-) -> list[Subset[T_co]]:
+def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float], generator: Generator | None = None) -> list[Subset[T_co]]:
     """Cut a data set into random parts that share no sample.
 
     `lengths` are numbers of samples, or fractions that add up to 1 (rounded down, what is left goes to the first

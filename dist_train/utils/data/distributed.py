@@ -39,9 +39,7 @@ class DistributedSampler(Sampler[int]):
         self.num_replicas = world_size if num_replicas is None else num_replicas
         self.rank = own_rank if rank is None else rank
         if not 0 <= self.rank < self.num_replicas:
-            raise ValueError(
-                f"DistributedSampler: rank {self.rank} is not in 0 … {self.num_replicas - 1} (num_replicas - 1)"
-            )
+            raise ValueError(f"DistributedSampler: rank {self.rank} is not in 0 … {self.num_replicas - 1} (num_replicas - 1)")
         self.shuffle = shuffle
         self.seed = seed
         self.drop_last = drop_last

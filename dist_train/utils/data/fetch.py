@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .collate import default_collate
+from .shortcut import shortcut
 
 Collate = Callable[[Any], Any]
 
@@ -32,7 +33,7 @@ def collate_samples(samples: Sequence[Any], collate: Collate, indices: Any = Non
 
 
 def _whole(dataset: Any, indices: Any) -> Any:
-    batch_at = getattr(dataset, "batch_at", None)
+    batch_at = shortcut(dataset, "batch_at", "__getitem__")
     if batch_at is None:
         return NotImplemented
     array = np.asarray(indices)

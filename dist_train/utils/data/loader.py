@@ -17,6 +17,7 @@ from .micro_batch import MicroBatch, check_share, share, turn
 from .place import Place
 from .prefetch import calls_for, calls_to_next, prefetch
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, runs, set_epoch
+from .shortcut import shortcut
 
 Cut = Callable[[int, Any], Iterable[MicroBatch]]
 
@@ -34,8 +35,9 @@ class DataLoader:
     `IterableDataset`, whose stream is read and thrown away up to that place.
 
     **Workers** are threads that prefetch, in order, `prefetch_factor` (default 2) batches each; a process that runs
-    MPI must not fork. So `__getitem__` must be safe to call from several threads. An `IterableDataset` is read by one
-    thread, however many workers. `pin_memory` and `persistent_workers` are accepted and change nothing.
+    MPI must not fork. So `__getitem__` must be safe to call from several threads, and what it draws from a
+    shared random generator comes in no fixed order. An `IterableDataset` is read by one thread, however many workers.
+    `pin_memory` and `persistent_workers` are accepted and change nothing.
 
     **Speed.** A data set with `batch_at` (tensors, MNIST, …) and no `collate_fn` is read by one indexed copy per
     batch.
@@ -107,9 +109,7 @@ class DataLoader:
         check_share(rank, world_size, micro_batches)
         self._check_whole(world_size)
         if micro_batches > 1 and not self._batched:
-            raise ValueError(
-                f"batch_size=None gives samples as they are; they cannot be cut into {micro_batches} micro-batches"
-            )
+            raise ValueError(f"batch_size=None gives samples as they are; they cannot be cut into {micro_batches} micro-batches")
         return self._run(partial(share, rank=rank, world_size=world_size, micro_batches=micro_batches))
 
     def split(self, rank: int, world_size: int) -> Iterator[Any]:
@@ -146,7 +146,7 @@ class DataLoader:
         if self._streams:
             size = self.batch_size or 1
             return runs(islice(iter(self.dataset), start * size, None), size, self.drop_last)
-        epoch_batches = getattr(self.batch_sampler, "epoch_batches", None)
+        epoch_batches = shortcut(self.batch_sampler, "epoch_batches", "__iter__")
         if epoch_batches is not None:
             return epoch_batches(self._place.epoch, start)  # type: ignore[no-any-return]
         return map(_sequence, islice(iter(self.batch_sampler or ()), start, None))
@@ -196,7 +196,7 @@ class DataLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the data, as JSON values; the same on every rank between two steps."""
-        return {"epoch": self._place.epoch, "position": self._place.position, "seed": self.seed, **self._identity()}
+        return {"epoch": self._place.epoch, "position": self._place.position, "seed": int(self.seed), **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iteration go on where `state` was taken, by any number of ranks.
@@ -213,9 +213,7 @@ class DataLoader:
         epoch, position = _count(state, "epoch"), _count(state, "position")
         most = state["num_batches"]
         if most is not None and position > most:
-            raise ValueError(
-                f"DataLoader.load_state_dict: position {position} lies beyond the {most} batches of an epoch"
-            )
+            raise ValueError(f"DataLoader.load_state_dict: position {position} lies beyond the {most} batches of an epoch")
         self.seed = _count(state, "seed", least=None)
         self._place.move(epoch, position)
 
@@ -248,13 +246,12 @@ def _length_or_none(sized: Any) -> int | None:
 def _count(state: dict[str, Any], name: str, least: int | None = 0) -> int:
     value = state.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-        raise ValueError(f"DataLoader.load_state_dict: {name} has to be an integer of at least {least}, not {value!r}")
+        bound = "" if least is None else f" of at least {least}"
+        raise ValueError(f"DataLoader.load_state_dict: {name} has to be an integer{bound}, not {value!r}")
     return value
 
 
-def _check_order(
-    streams: bool, batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: Any, drop_last: bool
-) -> None:
+def _check_order(streams: bool, batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: Any, drop_last: bool) -> None:
     if streams and (shuffle or sampler is not None or batch_sampler is not None):
         raise ValueError("an IterableDataset has its own order: leave out shuffle, sampler and batch_sampler")
     if sampler is not None and shuffle:

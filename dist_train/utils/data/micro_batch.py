@@ -42,6 +42,4 @@ def check_share(rank: int, world_size: int, micro_batches: int) -> None:
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} is not in 0 … {world_size - 1} (world_size - 1)")
     if micro_batches < world_size:
-        raise ValueError(
-            f"micro_batches={micro_batches} is less than the {world_size} ranks: each rank needs at least one"
-        )
+        raise ValueError(f"micro_batches={micro_batches} is less than the {world_size} ranks: each rank needs at least one")

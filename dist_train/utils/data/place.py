@@ -35,9 +35,7 @@ class Place:
         self._iteration += 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be that of `epoch`: where it was to resume in that epoch it still does, else from
-        the beginning.
-        """
+        """Let the next iteration be that of `epoch`, from its beginning or where it was to resume in that epoch."""
         if epoch < 0:
             raise ValueError(f"epoch has to be at least 0, not {epoch}")
         if not (self._fresh and epoch == self.epoch):

@@ -25,8 +25,7 @@ def prefetch(
     timeout: float = 0,
     worker_init_fn: Callable[[int], object] | None = None,
 ) -> Iterator[Any]:
-    """The results of `calls` in order, up to `depth` of them computed ahead by `num_workers` threads, until one is
-    `END`.
+    """The results of `calls` in order, until one is `END`; `num_workers` threads compute up to `depth` of them ahead.
 
     An exception in a call is raised here in its turn, with its own traceback. The threads end with the iterator: when
     it is exhausted, closed, or dropped by a `break`. A call that takes longer than `timeout` seconds (0: no limit) is
@@ -92,9 +91,7 @@ class _Pending:
 
     def result(self, timeout: float | None) -> Any:
         if not self._done.wait(timeout):
-            raise RuntimeError(
-                f"DataLoader: a batch took longer than timeout={timeout} seconds; raise it or look at the data set"
-            )
+            raise RuntimeError(f"DataLoader: a batch took longer than timeout={timeout} seconds; raise it or look at the data set")
         if self._error is not None:
             raise self._error
         return self._value
@@ -108,8 +105,7 @@ class _Workers:
         self._closed = False
         self._patience = patience
         self._threads = [
-            threading.Thread(target=self._work, args=(i, init), name=f"dist_train loader {i}", daemon=True)
-            for i in range(number)
+            threading.Thread(target=self._work, args=(i, init), name=f"dist_train loader {i}", daemon=True) for i in range(number)
         ]
         for thread in self._threads:
             thread.start()

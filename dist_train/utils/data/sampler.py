@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ...random import Generator, default_generator, stream
-from .shortcut import drop_stale_shortcut
+from .shortcut import shortcut
 
 T_co = TypeVar("T_co", covariant=True)
 Array = np.ndarray[Any, Any]
@@ -25,11 +25,6 @@ class Sampler(Generic[T_co]):
 
     A loader calls `set_epoch(epoch)` before each epoch where the sampler has that method.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        drop_stale_shortcut(cls, "__iter__", "epoch_order")
-        drop_stale_shortcut(cls, "__iter__", "epoch_batches")
 
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError(f"{type(self).__name__} has to define __iter__()")
@@ -113,9 +108,7 @@ class RandomSampler(Sampler[int]):
 
 
 class BatchSampler(Sampler[list[int]]):
-    """Consecutive runs of `batch_size` indices of `sampler`, as lists; the last one may be shorter, or is left out by
-    `drop_last`.
-    """
+    """Lists of `batch_size` consecutive indices of `sampler`; `drop_last` leaves out a shorter last one."""
 
     def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool = False) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size <= 0:
@@ -135,10 +128,8 @@ class BatchSampler(Sampler[list[int]]):
         return num_samples // self.batch_size if self.drop_last else -(-num_samples // self.batch_size)
 
     def epoch_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """The batches of an epoch from batch number `start` on: slices of an array where the sampler knows its
-        order.
-        """
-        epoch_order = getattr(self.sampler, "epoch_order", None)
+        """An epoch's batches from number `start` on, as slices of an array where the sampler knows its order."""
+        epoch_order = shortcut(self.sampler, "epoch_order", "__iter__")
         if epoch_order is None:
             return islice(iter(self), start, None)
         return self._slices(epoch_order(epoch), start)

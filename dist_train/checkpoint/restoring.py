@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ def _or_reason(work: Callable[[], T]) -> tuple[T | None, str | None]:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EIO):
             raise
-        return None, "missing" if error.errno == errno.ENOENT else str(error)
+        return None, f"{os.path.basename(error.filename or 'a file')}: {error.strerror}"
 
 
 def _check_share(comm: Communicator, path: Path, content: Manifest) -> None:
@@ -120,9 +121,7 @@ def _check(content: Manifest, objects: Mapping[str, Saved[Any]]) -> None:
         if name not in content.objects:
             raise ValueError(f"it does not hold {name!r}, only {', '.join(content.objects)}")
         if name not in objects:
-            raise ValueError(
-                f"it holds {name!r}, which was not given to Checkpoint; give it, or read single files with load()"
-            )
+            raise ValueError(f"it holds {name!r}, which was not given to Checkpoint; give it, or read single files with load()")
         if type(content.objects[name]) is not objects[name].entry_type:
             raise ValueError(f"{name!r} was saved as another kind of object than {type(objects[name].target).__name__}")
     for name, saved in objects.items():

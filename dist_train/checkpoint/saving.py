@@ -54,14 +54,21 @@ def write(comm: Communicator, root: Path, step: int, snapshot: Snapshot, keep: i
     Collective. If any rank fails, every rank raises the same error, and the checkpoints before stay as they were.
     """
     context = f"the checkpoint of step {step} was not saved (those before are untouched)"
+    try:
+        _write(comm, root, step, snapshot, context)
+    except Exception:
+        comm.barrier()  # until rank 0 has cleaned up
+        raise
+    return on_root(comm, lambda: _prune(root, step, keep), context)
+
+
+def _write(comm: Communicator, root: Path, step: int, snapshot: Snapshot, context: str) -> None:
     with contextlib.ExitStack() as stack:
-        temporary = Path(
-            on_root(comm, lambda: str(stack.enter_context(directory.temporary_directory(root, step))), context)
-        )
+        make = directory.temporary_directory(root, step)
+        temporary = Path(on_root(comm, lambda: str(stack.enter_context(make)), context))
         reports = on_all(comm, lambda: _write_files(temporary, snapshot), context)
         on_root(comm, lambda: _write_manifest(temporary, step, snapshot, reports), context)
         on_root(comm, lambda: directory.commit(temporary, step), context)
-    return on_root(comm, lambda: _prune(root, step, keep), context)
 
 
 def _write_files(temporary: Path, snapshot: Snapshot) -> dict[str, Any]:

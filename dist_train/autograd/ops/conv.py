@@ -1,0 +1,138 @@
+"""Convolution over images and sequences, and padding with a constant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...backend.reference import conv as kernels
+from ...backend.reference.pad import Widths
+from ..engine import Array
+from ..function import Op
+from ..tensor import Tensor
+from .geometry import Pair, as_images, pad_array, padded, pair, unpadded
+
+
+class Conv2d(Op):
+    saves = (0, 1)
+
+    def forward(  # type: ignore[override]
+        self, x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Widths, dilation: Pair, groups: int
+    ) -> Array:
+        inside = padded(x, padding)
+        self.saved = x, weight, padding, (stride, dilation, groups)
+        y = kernels.conv2d(inside, weight, stride, dilation, groups)
+        if bias is not None:
+            y += bias[:, None, None]
+        return y
+
+    def backward(self, gradient: Array) -> Any:
+        x, weight, padding, geometry = self.saved
+        inside = padded(x, padding)
+        of_x = of_weight = of_bias = None
+        if self.needs[0]:
+            of_x = unpadded(kernels.conv2d_backward_input(gradient, weight, inside.shape, *geometry), padding)
+        if self.needs[1]:
+            of_weight = kernels.conv2d_backward_weight(gradient, inside, weight.shape, *geometry)
+        if self.needs[2]:
+            of_bias = gradient.sum(3).sum(2).sum(0)
+        return of_x, of_weight, of_bias
+
+
+class Pad(Op):
+    def forward(self, x: Array, *, widths: Widths, value: float) -> Array:  # type: ignore[override]
+        self.saved = (tuple((-before, -after) for before, after in widths),)
+        return pad_array(x, widths, value)
+
+    def backward(self, gradient: Array) -> Array:
+        return pad_array(gradient, self.saved[0], 0)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair | str = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation: (N, C, H, W) and weight (O, C / groups, kh, kw) → (N, O, height, width); (C, H, W) goes without N.
+
+    `padding` is a number of zeros per side, "valid" (none) or "same" (the output has the input's size; stride 1 only).
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
+
+    RuntimeError for channels, groups, bias or an image size that do not fit; ValueError for other arguments out of range.
+    """
+    steps, spread = pair(stride, "stride"), pair(dilation, "dilation")
+    widths = padding_widths(padding, weight.array.shape[2:], steps, spread)
+    x = input if input.array.ndim == 4 else input.unsqueeze(0) if input.array.ndim == 3 else input
+    _check(as_images("conv2d", input.array), weight.array, bias, widths, spread, groups)
+    y = Conv2d.apply(x, weight, bias, stride=steps, padding=widths, dilation=spread, groups=groups)
+    return y if x is input else y.squeeze(0)
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """conv2d over one axis: (N, C, L) and weight (O, C / groups, k) → (N, O, length); (C, L) goes without N."""
+    if weight.array.ndim != 3 or input.array.ndim not in (2, 3):
+        raise RuntimeError(
+            f"conv1d expects (N, C, L) or (C, L) and a weight of 3 dimensions, got {tuple(input.shape)} and {tuple(weight.shape)}"
+        )
+    wide = [value if isinstance(value, str) else (lowest, _only(value)) for value, lowest in ((stride, 1), (padding, 0), (dilation, 1))]
+    return conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, *wide, groups).squeeze(-2)
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
+def padding_widths(padding: int | Pair | str, window: tuple[int, ...], stride: Pair, dilation: Pair) -> Widths:
+    """(before, after) for height and width."""
+    if not isinstance(padding, str):
+        return tuple((n, n) for n in pair(padding, "padding", 0))
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding != "same":
+        raise ValueError(f"padding must be numbers, 'same' or 'valid', not {padding!r}")
+    if stride != (1, 1):
+        raise ValueError(f"padding='same' needs stride 1, got {stride}")
+    totals = [dilation[i] * (window[i] - 1) for i in (0, 1)]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def _check(x: Array, weight: Array, bias: Tensor | None, widths: Widths, dilation: Pair, groups: int) -> None:
+    channels, num_out = x.shape[1], weight.shape[0]
+    if weight.ndim != 4 or groups < 1 or num_out % groups or weight.shape[1] * groups != channels:
+        raise RuntimeError(
+            f"conv: input of shape {x.shape} has {channels} channels; a weight of shape {weight.shape} with groups={groups} "
+            f"takes {weight.shape[1] * groups} and needs a number of outputs that groups divides"
+        )
+    if bias is not None and bias.array.shape != (num_out,):
+        raise RuntimeError(f"conv: bias of shape {tuple(bias.shape)} for {num_out} output channels")
+    have = [x.shape[2 + i] + sum(widths[i]) for i in (0, 1)]
+    need = [dilation[i] * (weight.shape[2 + i] - 1) + 1 for i in (0, 1)]
+    if have[0] < need[0] or have[1] < need[1]:
+        raise RuntimeError(f"conv: the padded input is {have[0]} x {have[1]}, smaller than the kernel's {need[0]} x {need[1]}")
+
+
+def pad(input: Tensor, pad: tuple[int, ...] | list[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Add `value` (0) around: `pad` holds (before, after) of the last axis, then of the one before it, …; negative numbers cut off.
+
+    ValueError for another mode than "constant", or numbers that do not come in pairs or name more axes than `input` has.
+    """
+    if mode != "constant":
+        raise ValueError(f"pad supports mode='constant', not {mode!r}")
+    if len(pad) % 2 or len(pad) > 2 * input.array.ndim:
+        raise ValueError(f"pad needs a (before, after) pair for at most {input.array.ndim} axes, got {tuple(pad)}")
+    widths = tuple((int(pad[i]), int(pad[i + 1])) for i in range(len(pad) - 2, -1, -2))
+    short = [n + a + b for n, (a, b) in zip(input.array.shape[input.array.ndim - len(widths) :], widths)]
+    if any(n < 0 for n in short):
+        raise RuntimeError(f"pad {tuple(pad)} cuts off more than an input of shape {tuple(input.shape)} has")
+    return Pad.apply(input, widths=widths, value=value or 0.0)

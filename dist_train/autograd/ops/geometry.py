@@ -1,0 +1,39 @@
+"""Sizes of sliding windows: reading the arguments of convolution and pooling, and padding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...backend.reference.pad import Widths
+from ...backend.reference.pad import pad as pad_array
+from ..engine import Array
+
+Pair = tuple[int, int]
+
+
+def pair(value: Any, name: str, lowest: int = 1) -> Pair:
+    """One integer, or two for height and width, as two; ValueError names the argument."""
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(numbers) == 1:
+        numbers *= 2
+    if len(numbers) != 2 or any(int(n) != n or n < lowest for n in numbers):
+        raise ValueError(f"{name} must be one integer or two, each at least {lowest}, got {value!r}")
+    return int(numbers[0]), int(numbers[1])
+
+
+def as_images(name: str, x: Array) -> Array:
+    """(N, C, H, W), or (C, H, W) with a first axis added."""
+    if x.ndim not in (3, 4):
+        raise RuntimeError(f"{name} expects (N, C, H, W) or (C, H, W), got shape {x.shape}")
+    return x if x.ndim == 4 else x[None]
+
+
+def padded(x: Array, widths: Widths, value: float = 0.0) -> Array:
+    """x with `widths` around it, or x itself where they are all 0."""
+    return pad_array(x, widths, value) if any(map(any, widths)) else x
+
+
+def unpadded(x: Array, widths: Widths) -> Array:
+    """The inside of a padded array, a view."""
+    inside = [slice(before, n - after) for n, (before, after) in zip(x.shape[-len(widths) :], widths)]
+    return x[(..., *inside)]

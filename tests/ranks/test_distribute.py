@@ -1,0 +1,540 @@
+"""`distribute` against one process that takes the whole batch: exact means, sharded state, messages, and what users get wrong."""
+
+import math
+
+import numpy as np
+import pytest
+
+import dist_train as dt
+from dist_train import nn, optim
+from dist_train.distributed.flat import BLOCK
+from dist_train.nn import functional as F
+from dist_train.utils.data import DataLoader, TensorDataset
+
+V = 5  # micro-batches: more than the ranks, and no multiple of 2, 3 or 4
+
+
+def model64(*sizes):
+    """A float64 MLP, the same on every call."""
+    dt.manual_seed(11)
+    layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(*layers[:-1]).double()
+
+
+def dataset(count, features=6):
+    rng = np.random.default_rng(5)
+    return TensorDataset(dt.tensor(rng.standard_normal((count, features))), dt.tensor(rng.standard_normal((count, 3))))
+
+
+def weights(model):
+    return np.concatenate([p.detach().numpy().reshape(-1) for p in model.parameters()])
+
+
+def whole_batch_gradient(data, loss_function=F.mse_loss):
+    model = model64(6, 9, 3)
+    loss = loss_function(model(data.tensors[0]), data.tensors[1])
+    loss.backward()
+    return np.concatenate([p.grad.numpy().reshape(-1) for p in model.parameters()]), loss.item()
+
+
+def one_step(data, batch_size, micro_batches=V, **options):
+    """A step of SGD with learning rate 1: the change of the weights is the gradient."""
+    model = model64(6, 9, 3)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    before = weights(model)
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(data, batch_size), micro_batches=micro_batches, **options)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+        if optimizer.stepped:
+            break
+    return before - weights(model), optimizer
+
+
+@pytest.mark.parametrize("count", [23, 20, 5, 3, 1], ids="batch{}".format)
+def test_mean_over_a_ragged_batch_is_exact(count):
+    data = dataset(count)
+    gradient, optimizer = one_step(data, count)
+    expected, loss = whole_batch_gradient(data)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+    assert optimizer.loss == pytest.approx(loss, rel=1e-13)
+    assert optimizer.steps == 1
+
+
+def test_sum_adds_the_gradients():
+    data = dataset(20)
+    gradient, optimizer = one_step(data, 20, reduction="sum")
+    parts = [TensorDataset(*[t[4 * i : 4 * i + 4] for t in data.tensors]) for i in range(V)]
+    expected = sum(whole_batch_gradient(part)[0] for part in parts)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+    assert optimizer.loss == pytest.approx(sum(whole_batch_gradient(part)[1] for part in parts))
+
+
+def test_token_weights():
+    """Each sample counts as many tokens as its first feature says; the step is their mean."""
+    data = dataset(17)
+    tokens = np.arange(17) % 4 + 1.0
+    data.tensors[0].array[:, 0] = tokens
+
+    def token_mean(output, inputs, targets):
+        count = inputs[:, 0]
+        return (((output - targets) ** 2).sum(1) * count).sum() / count.sum()
+
+    model = model64(6, 9, 3)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    loss = token_mean(model(data.tensors[0]), *data.tensors)
+    loss.backward()
+    expected = np.concatenate([p.grad.numpy().reshape(-1) for p in model.parameters()])
+    model.zero_grad()
+    before = weights(model)
+    model, optimizer, loader = dt.distribute(
+        model, optimizer, DataLoader(data, 17), micro_batches=V, weight=lambda batch: batch[0][:, 0].sum().item()
+    )
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        token_mean(model(inputs), inputs, targets).backward()
+        optimizer.step()
+    np.testing.assert_allclose(before - weights(model), expected, rtol=1e-12, atol=1e-14)
+    assert optimizer.loss == pytest.approx(loss.item(), rel=1e-13)
+
+
+@pytest.mark.parametrize("sizes", [(6, 200, 100, 3), (6, 1, 3), (700, 31, 3)], ids=str)
+def test_each_rank_holds_its_share_of_the_state(comm, sizes):
+    model = model64(*sizes)
+    optimizer = optim.Adam(model.parameters())
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(8, sizes[0]), 8), micro_batches=V)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+    held = [vector for state in optimizer._driver.states for vector in state.vectors.values()]
+    total = sum(p.numel() for p in model.parameters())
+    share = math.ceil(total / comm.size)
+    for vector in held:
+        assert abs(vector.size - share) <= BLOCK
+    assert comm.all_gather(np.array([vector.nbytes for vector in held] or [0, 0])).sum() <= 2 * 8 * (total + BLOCK + 8 * 16)
+
+
+def test_messages_of_a_step(comm):
+    """A step sends each other rank its slice of every partial sum, gathers one small record, and gathers the slices."""
+    model = model64(6, 300, 3)
+    optimizer = optim.Adam(model.parameters())
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(2 * V), 2 * V), micro_batches=V)
+    driver = optimizer._driver
+    (flat,) = driver.flats
+    for _ in range(3):
+        comm.traffic.clear()
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            F.mse_loss(model(inputs), targets).backward()
+            optimizer.step()
+    spans = driver._reduction.spans
+    record = 3 + flat.counts[comm.rank] // BLOCK + 2 * len(spans[comm.rank])
+    if comm.size > 1:
+        assert comm.traffic == {
+            "exchange": 1,
+            "exchange bytes": len(spans[comm.rank]) * (flat.length - flat.counts[comm.rank]) * 8,
+            "all_gather_varying": 1,
+            "all_gather_varying bytes": 8 * record * (comm.size - 1),
+            "gather_slices": 1,
+            "gather_slices bytes": 8 * flat.counts[comm.rank] * (comm.size - 1),
+        }
+
+
+class Branches(nn.Module):
+    """Parameters that are used twice, in some micro-batches only, never, frozen, and empty."""
+
+    def __init__(self):
+        super().__init__()
+        dt.manual_seed(2)
+        self.shared = nn.Linear(6, 6).double()
+        self.sometimes = nn.Linear(6, 3).double()
+        self.always = nn.Linear(6, 3).double()
+        self.never = nn.Linear(2, 2).double()
+        self.frozen = nn.Parameter(dt.ones(3, dtype=dt.float64), requires_grad=False)
+        self.empty = nn.Parameter(dt.zeros(0, 4, dtype=dt.float64))
+
+    def forward(self, x):
+        h = self.shared(self.shared(x).tanh())
+        out = self.always(h) * self.frozen
+        return out + self.sometimes(h) if (x[:, 0] > 1.0).any() else out
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam], ids=lambda rule: rule.__name__)
+def test_parameters_used_twice_sometimes_never(rule):
+    """Equal to one process that adds up the micro-batches' gradients by hand, parameters without one being skipped."""
+    data = dataset(8)
+    data.tensors[0].array[:, 0] = [0, 0, 0, 0, 5, 0, 0, 0]  # one micro-batch takes the branch
+    alone, spread = Branches(), Branches()
+    reference = rule(alone.parameters(), lr=0.1, weight_decay=0.1)
+    optimizer = rule(spread.parameters(), lr=0.1, weight_decay=0.1)
+    spread, optimizer, loader = dt.distribute(spread, optimizer, DataLoader(data, 8), micro_batches=V)
+    for _ in range(3):
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            F.mse_loss(spread(inputs), targets).backward()
+            optimizer.step()
+        cuts = [i * 8 // V for i in range(V + 1)]
+        reference.zero_grad()
+        for lo, hi in zip(cuts, cuts[1:]):
+            loss = F.mse_loss(alone(data.tensors[0][lo:hi]), data.tensors[1][lo:hi]) * (hi - lo) / 8
+            loss.backward()
+        reference.step()
+        data.tensors[0].array[4, 0] = 0  # from the second step on nobody takes the branch
+    for (name, p), q in zip(alone.named_parameters(), spread.parameters()):
+        np.testing.assert_allclose(q.detach().numpy(), p.detach().numpy(), rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def test_tied_weights_and_param_groups():
+    def build():
+        dt.manual_seed(4)
+        embedding, head = nn.Embedding(10, 4).double(), nn.Linear(4, 10, bias=True).double()
+        head.weight = embedding.weight
+        return nn.Sequential(embedding, nn.Tanh(), head)
+
+    def groups(model):
+        return [{"params": [model[0].weight]}, {"params": [model[2].bias], "lr": 0.5, "momentum": 0.9, "weight_decay": 0.01}]
+
+    rng = np.random.default_rng(0)
+    data = TensorDataset(dt.tensor(rng.integers(0, 10, 20)), dt.tensor(rng.integers(0, 10, 20)))
+    alone, spread = build(), build()
+    reference, optimizer = optim.SGD(groups(alone), lr=0.1), optim.SGD(groups(spread), lr=0.1)
+    spread, optimizer, loader = dt.distribute(spread, optimizer, DataLoader(data, 10), micro_batches=V)
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(spread(inputs), labels).backward()
+        optimizer.step()
+    for inputs, labels in DataLoader(data, 10):
+        reference.zero_grad()
+        F.cross_entropy(alone(inputs), labels).backward()
+        reference.step()
+    np.testing.assert_allclose(weights(spread), weights(alone), rtol=1e-12)
+    assert spread[0].weight is spread[2].weight
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3.0, math.inf])
+@pytest.mark.parametrize("max_norm", [0.01, 100.0])
+def test_clip_grad_norm(max_norm, norm_type):
+    data = dataset(13)
+    alone, spread = model64(6, 9, 3), model64(6, 9, 3)
+    reference = optim.SGD(alone.parameters(), lr=1.0)
+    F.mse_loss(alone(data.tensors[0]), data.tensors[1]).backward()
+    expected = nn.utils.clip_grad_norm_(alone.parameters(), max_norm, norm_type)
+    reference.step()
+    optimizer = optim.SGD(spread.parameters(), lr=1.0)
+    spread, optimizer, loader = dt.distribute(spread, optimizer, DataLoader(data, 13), micro_batches=V)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(spread(inputs), targets).backward()
+        norm = nn.utils.clip_grad_norm_(spread.parameters(), max_norm, norm_type)
+        optimizer.step()
+    assert norm.item() == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(weights(spread), weights(alone), rtol=1e-12)
+
+
+def test_clip_grad_value():
+    data = dataset(13)
+    gradient, _ = whole_batch_gradient(data)
+    model = model64(6, 9, 3)
+    before = weights(model)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(data, 13), micro_batches=V)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        nn.utils.clip_grad_value_(model.parameters(), 0.02)
+        optimizer.step()
+    np.testing.assert_allclose(before - weights(model), np.clip(gradient, -0.02, 0.02), rtol=1e-11, atol=1e-14)
+
+
+def test_running_statistics_are_the_weighted_mean():
+    data = dataset(13)
+    model = nn.Sequential(nn.BatchNorm1d(6, momentum=0.3), nn.Linear(6, 3)).double()
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(data, 13), micro_batches=V)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+    x = data.tensors[0].numpy()
+    cuts = [i * 13 // V for i in range(V + 1)]
+    parts = [x[lo:hi] for lo, hi in zip(cuts, cuts[1:])]
+    mean = sum(len(p) * p.mean(0) for p in parts) / 13
+    var = sum(len(p) * p.var(0, ddof=1) for p in parts) / 13
+    np.testing.assert_allclose(model[0].running_mean.numpy(), 0.3 * mean, rtol=1e-12)
+    np.testing.assert_allclose(model[0].running_var.numpy(), 0.7 + 0.3 * var, rtol=1e-12)
+    assert model[0].num_batches_tracked.item() == 1
+
+
+def test_two_models_share_a_loader():
+    """The two networks of a GAN: two optimizers a micro-batch; gradients that the second loss leaves in the first model are dropped."""
+    data = dataset(8)
+
+    def train(distributed):
+        g, d = model64(6, 5, 6), model64(6, 4, 1)
+        og, od = optim.Adam(g.parameters(), lr=0.05), optim.SGD(d.parameters(), lr=0.05)
+        loader = DataLoader(data, 8)
+        if distributed:
+            (d, g), (od, og), loader = dt.distribute([d, g], [od, og], loader, micro_batches=4)
+        for _ in range(4):
+            for inputs, _ in loader:
+                od.zero_grad()
+                fake = g(inputs)
+                (d(fake.detach()).mean() - d(inputs).mean()).backward()
+                od.step()
+                og.zero_grad()
+                (-d(fake).mean()).backward()
+                og.step()
+        return weights(g), weights(d)
+
+    for mine, expected in zip(train(True), train(False)):
+        np.testing.assert_allclose(mine, expected, rtol=2e-2 if V > 1 else 0, atol=2e-3)
+
+
+def test_without_a_loader(comm):
+    data = dataset(V * 2)
+    model = model64(6, 9, 3)
+    before = weights(model)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    model, optimizer, nothing = dt.distribute(model, optimizer, micro_batches=V)
+    assert nothing is None
+    lo, hi = comm.rank * V // comm.size, (comm.rank + 1) * V // comm.size
+    for leaf in range(lo, hi):
+        assert not optimizer.stepped
+        optimizer.zero_grad()
+        F.mse_loss(model(data.tensors[0][2 * leaf : 2 * leaf + 2]), data.tensors[1][2 * leaf : 2 * leaf + 2]).backward()
+        optimizer.step()
+    assert optimizer.stepped and optimizer.steps == 1
+    np.testing.assert_allclose(before - weights(model), whole_batch_gradient(data)[0], rtol=1e-12, atol=1e-14)
+
+
+def test_schedulers_count_steps_not_micro_batches():
+    model = model64(6, 4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(12), 6), micro_batches=V)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.steps == 2 and len(loader) == 2
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_state_dict_is_whole_and_loads_anywhere():
+    data = dataset(10)
+
+    def train(model, optimizer, loader, epochs):
+        for _ in range(epochs):
+            for inputs, targets in loader:
+                optimizer.zero_grad()
+                F.mse_loss(model(inputs), targets).backward()
+                optimizer.step()
+
+    def build():
+        model = model64(6, 9, 3)
+        return model, optim.Adam(model.parameters(), lr=0.01)
+
+    model, optimizer = build()
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(data, 5), micro_batches=V)
+    train(model, optimizer, loader, 2)
+    saved, state = {k: v.clone() for k, v in model.state_dict().items()}, optimizer.state_dict()
+    train(model, optimizer, loader, 1)
+    expected = weights(model)
+
+    again, other = build()  # before distribute
+    again.load_state_dict(saved)
+    other.load_state_dict(state)
+    again, other, loader = dt.distribute(again, other, DataLoader(data, 5), micro_batches=V)
+    train(again, other, loader, 1)
+    assert weights(again).tobytes() == expected.tobytes()
+
+    again, other = build()  # after distribute
+    again, other, loader = dt.distribute(again, other, DataLoader(data, 5), micro_batches=V)
+    again.load_state_dict(saved)
+    other.load_state_dict(state)
+    train(again, other, loader, 1)
+    assert weights(again).tobytes() == expected.tobytes()
+
+
+# what users get wrong
+
+
+def bad_step(model, value):
+    x = dt.full((2, 6), value, dtype=dt.float64)
+    (model(x).sum()).backward()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_gradients_that_are_not_finite(comm, value):
+    model = model64(6, 4, 3)
+    optimizer = optim.Adam(model.parameters())
+    model, optimizer, _ = dt.distribute(model, optimizer)
+    before = weights(model)
+    bad_step(model, value if comm.rank == comm.size - 1 else 1.0)
+    with pytest.raises(RuntimeError, match=r"step 1 is not finite .* 0\.weight"):
+        optimizer.step()
+    assert weights(model).tobytes() == before.tobytes()
+
+
+def test_steps_that_are_not_finite_can_be_skipped(comm):
+    model = model64(6, 4, 3)
+    optimizer = optim.Adam(model.parameters())
+    model, optimizer, _ = dt.distribute(model, optimizer, nonfinite="skip")
+    before = weights(model)
+    bad_step(model, math.nan if comm.rank == 0 else 1.0)
+    optimizer.step()
+    assert not optimizer.stepped and optimizer.step_complete and optimizer.steps == 0
+    assert weights(model).tobytes() == before.tobytes()
+    optimizer.zero_grad()
+    bad_step(model, 1.0)
+    optimizer.step()
+    assert optimizer.stepped and optimizer.steps == 1
+
+
+def test_parameters_are_read_only():
+    model = model64(6, 4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, _ = dt.distribute(model, optimizer)
+    weight = model[0].weight
+    with pytest.raises(RuntimeError, match=r"distributed\.edit\(model\)"):
+        weight.data.mul_(0.5)
+    with pytest.raises(RuntimeError, match=r"distributed\.edit\(model\)"):
+        weight.data = dt.zeros(4, 6, dtype=dt.float64)
+    with pytest.raises(ValueError, match="read-only"):
+        weight.detach().numpy()[0] = 1
+
+
+def test_edit_publishes_equal_edits(comm):
+    model = model64(6, 4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, _ = dt.distribute(model, optimizer)
+    before = weights(model)
+    with dt.distributed.edit(model), dt.no_grad():
+        for p in model.parameters():
+            p.mul_(0.5)
+    assert (weights(model) == before * 0.5).all()
+    nn.init.zeros_(model[0].weight)
+    assert (model[0].weight.detach().numpy() == 0).all()
+    if comm.size > 1:
+        before = weights(model)
+        with pytest.raises(RuntimeError, match=r"edits of '0\.bias' differ: rank\(s\) \[.*\] made another change"):
+            with dt.distributed.edit(model), dt.no_grad():
+                model[0].bias.fill_(comm.rank)
+        assert weights(model).tobytes() == before.tobytes()
+    optimizer._driver.check_drift()
+
+
+def test_drift_names_tensor_and_rank(comm):
+    model = model64(6, 4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, _ = dt.distribute(model, optimizer)
+    if comm.size > 1:
+        if comm.rank == 1:
+            optimizer._driver.flats[0].parameters[0] += 1  # what a stray write through another library would do
+        with pytest.raises(RuntimeError, match=r"'0\.weight' on rank\(s\) \[1\] differs from rank 0"):
+            optimizer._driver.check_drift()
+
+
+def test_too_few_micro_batches(comm):
+    model = model64(6, 3)
+    with pytest.raises(ValueError, match=rf"micro_batches={comm.size - 1} for {comm.size} ranks"):
+        dt.distribute(model, optim.SGD(model.parameters()), micro_batches=comm.size - 1)
+
+
+def test_an_optimizer_over_other_parameters():
+    with pytest.raises(ValueError, match=r"parameter 0 of optimizer 0 \(shape \(3, 6\)\) belongs to no model"):
+        dt.distribute(model64(6, 3), optim.SGD(model64(6, 3).parameters()))
+
+
+def test_different_models(comm):
+    if comm.size > 1:
+        model = model64(6, 5 if comm.rank == 1 else 4, 3)
+        with pytest.raises(ValueError, match=r"tensor 0 is 0\.weight \(4, 6\) float64 on rank 0 and 0\.weight \(5, 6\) float64 on rank 1"):
+            dt.distribute(model, optim.SGD(model.parameters()))
+
+
+def test_rank_0s_weights_and_seed_are_everyones(comm):
+    dt.manual_seed(comm.rank)
+    model = nn.Linear(3, 3)
+    expected = comm.broadcast_object(model.weight.detach().numpy().tolist())
+    model, _, _ = dt.distribute(model, optim.SGD(model.parameters()))
+    assert model.weight.tolist() == expected
+    assert dt.initial_seed() == 0
+
+
+def test_step_outside_the_loop():
+    model = model64(6, 3)
+    optimizer = optim.SGD(model.parameters())
+    model, optimizer, _ = dt.distribute(model, optimizer, DataLoader(dataset(8), 8))
+    with pytest.raises(RuntimeError, match="outside the loop"):
+        optimizer.step()
+
+
+def test_a_micro_batch_ends_with_its_step(comm):
+    model = model64(6, 3)
+    optimizer = optim.SGD(model.parameters())
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(20), 20), micro_batches=2 * comm.size)
+    for inputs, _ in loader:
+        model(inputs).sum().backward()
+        optimizer.step()
+        if not optimizer.step_complete:
+            with pytest.raises(RuntimeError, match="a second optimizer.step"):
+                optimizer.step()
+
+
+def test_a_buffer_of_unknown_kind():
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(dt.ones(1))
+            self.register_buffer("seen", dt.zeros(1))
+
+        def forward(self, x):
+            self.seen += x.shape[0]
+            return x * self.scale
+
+    model = Counter()
+    optimizer = optim.SGD(model.parameters())
+    model, optimizer, _ = dt.distribute(model, optimizer)
+    model(dt.ones(3)).sum().backward()
+    with pytest.raises(RuntimeError, match=r"changed the buffer 'seen'.*running_statistics"):
+        optimizer.step()
+
+
+# evaluation, and torch's DistributedDataParallel
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+def test_split_gives_each_batch_once(comm, count):
+    batches = dt.distributed.split(DataLoader(TensorDataset(dt.arange(count)), 3))
+    seen = []
+    for (values,) in batches:
+        seen += values.tolist()
+        batches.add(float(np.sin(values.numpy()).sum()), len(values))
+    everyone = comm.all_gather_object(seen)
+    assert sorted(value for rank in everyone for value in rank) == list(range(count))
+    total, number = batches.totals()
+    assert number == count
+    assert total == sum(float(np.sin(np.arange(i, min(i + 3, count))).sum()) for i in range(0, count, 3))
+
+
+def test_distributed_data_parallel(comm):
+    data = dataset(2 * comm.size)
+    inner = model64(6, 9, 3)
+    model = nn.parallel.DistributedDataParallel(inner)
+    own = slice(2 * comm.rank, 2 * comm.rank + 2)
+    F.mse_loss(model(data.tensors[0][own]), data.tensors[1][own]).backward()
+    gradient = np.concatenate([p.grad.numpy().reshape(-1) for p in model.parameters()])
+    np.testing.assert_allclose(gradient, whole_batch_gradient(data)[0], rtol=1e-12, atol=1e-14)
+    with model.no_sync():
+        F.mse_loss(model(data.tensors[0][own]), data.tensors[1][own]).backward()
+    F.mse_loss(model(data.tensors[0][own]), data.tensors[1][own]).backward()
+    gradient = np.concatenate([p.grad.numpy().reshape(-1) for p in model.parameters()])
+    np.testing.assert_allclose(gradient, 3 * whole_batch_gradient(data)[0], rtol=1e-11, atol=1e-14)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+    assert norm.item() == pytest.approx(float(np.linalg.norm(gradient)))
+    optim.SGD(model.parameters(), lr=0.1).step()
+    assert len({row.tobytes() for row in comm.all_gather(weights(inner))}) == 1
