@@ -166,6 +166,49 @@ def test_nested_state_with_tensors(tmp_path: Path) -> None:
     assert fresh.state["param_groups"] == [{"lr": 0.1}]
 
 
+def test_an_optimizer_that_every_rank_has_whole_is_written_once(tmp_path: Path) -> None:
+    def work(comm: Any) -> bool:
+        optimizer = Optimizer()
+        optimizer.step(5)
+        checkpoint = Checkpoint(tmp_path, optimizer=optimizer)
+        checkpoint._comm = comm
+        checkpoint.save()
+        restored = Optimizer(comm.rank, comm.size)
+        checkpoint = Checkpoint(tmp_path, optimizer=restored)
+        checkpoint._comm = comm
+        return checkpoint.restore() == 5 and restored.is_at(5)
+
+    assert on_ranks(3, work) == [True] * 3
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "step-00000005").glob("optimizer-*"))]
+    assert sizes[0] > 4 * sizes[1] == 4 * sizes[2]
+
+
+def test_slices_that_do_not_join_are_not_saved(tmp_path: Path) -> None:
+    def work(comm: Any) -> None:
+        checkpoint = Checkpoint(tmp_path, optimizer=Optimizer(2 * comm.rank, 3))
+        checkpoint._comm = comm
+        checkpoint.save()
+
+    errors = on_ranks(2, work)
+    assert all("slices of optimizer part 0 do not join at 12" in str(error) for error in errors), errors
+
+
+def test_parameters_without_names_match_any_name(tmp_path: Path) -> None:
+    class Unnamed(Optimizer):
+        def shard(self) -> dict[str, Any]:
+            shard = super().shard()
+            for part in shard["parts"]:
+                part["table"] = [{**row, "name": str(row["index"])} for row in part["table"]]
+            return shard
+
+    Unnamed.__name__ = "Optimizer"
+    for source, target in ((Unnamed(), Optimizer()), (Optimizer(), Unnamed())):
+        source.step(3)
+        Checkpoint(tmp_path, optimizer=source).save()
+        Checkpoint(tmp_path, optimizer=target).restore()
+        assert target.is_at(3)
+
+
 # --- damaged checkpoints
 
 
@@ -303,6 +346,7 @@ def test_training_goes_on_over_a_damaged_checkpoint(tmp_path: Path) -> None:
         (lambda c: c.update(threads=True), "'threads'"),
         (lambda c: c.update(step=-1), "'step'"),
         (lambda c: c.update(version="1"), "'version'"),
+        (lambda c: c.update(version=0), "unknown format version 0"),
         (lambda c: c.update(format="other"), "not that of a dist_train checkpoint"),
         (lambda c: c["objects"]["model"].update(kind="pickle"), "unknown kind 'pickle'"),
         (lambda c: c["objects"]["loader"].update(state={"$tensor": 1}), "unreadable \\$tensor"),
@@ -352,6 +396,18 @@ def other(**changes: Any) -> dict[str, Any]:
     return {name: target for name, target in objects.items() if target is not None}
 
 
+class OtherOptimizer(Optimizer):
+    pass
+
+
+class Refusing(Optimizer):
+    def load_shard(self, parts: list[dict[str, Any]], extra: dict[str, Any], read: Any) -> None:
+        raise ValueError(f"trained with micro_batches={extra['micro_batches']}")
+
+
+Refusing.__name__ = "Optimizer"
+
+
 @pytest.mark.parametrize(
     ("objects", "message"),
     [
@@ -361,12 +417,15 @@ def other(**changes: Any) -> dict[str, Any]:
         (other(model=Module({**SHAPES, "3.bias": (6,)})), "'3.bias' is missing in the checkpoint"),
         (other(model=Module({"0.weight": (3, 5)})), r"'0.bias' is float32 of shape \(5,\) .* and missing here"),
         (other(model=Module({})), "'0.weight' is float32 .* and missing here"),
-        (other(optimizer=Optimizer(prefix="module.")), "optimizer: '0: module.float32' is missing in the checkpoint"),
-        (other(optimizer=Optimizer(names=("momentum",))), r"state \['exp_avg', 'exp_avg_sq'\] .* \['momentum'\] here"),
+        (other(optimizer=Optimizer(prefix="module.")),
+             "optimizer: parameter 0 is 'float32', float32 of shape .* and 'module.float32', float32"),
+        (other(optimizer=Optimizer(names=("momentum",))), r"state vectors \['exp_avg', 'exp_avg_sq'\] .* \['momentum'\] here"),
+        (other(optimizer=OtherOptimizer()), "optimizer is of class Optimizer in the checkpoint and of class OtherOptimizer"),
         (other(loader=None), "it holds 'loader', which was not given to Checkpoint"),
         (other(scheduler=Loader()), "it does not hold 'scheduler', only model, optimizer, loader, notes"),
         (other(optimizer=Module()), "'optimizer' was saved as another kind of object than Module"),
         (other(model=Optimizer()), "'model' was saved as another kind of object than Optimizer"),
+        (other(optimizer=Refusing()), "could not be loaded: rank 0: trained with micro_batches=12"),
         (other(notes=[1]), "notes is a dict in the checkpoint and a list here"),
         (other(loader=Loader(1, refuse=True)), "could not be loaded: rank 0: the data set has another length"),
     ],
@@ -403,6 +462,7 @@ def test_a_foreign_checkpoint_is_refused_on_every_rank(tmp_path: Path) -> None:
     [
         ({}, ValueError, "nothing to save"),
         ({"model": Module(), "keep": 0}, ValueError, "keep=0"),
+        ({"../x": Module()}, ValueError, "'../x' cannot be the name of a file"),
         ({"model": None}, TypeError, "model is a NoneType, which Checkpoint cannot save"),
         ({"model": np.zeros(3)}, TypeError, "model is a ndarray"),
     ],
@@ -416,6 +476,13 @@ def test_values_that_are_no_data(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"rank 0: notes\['f'\]\[1\] is a function; .*code is never stored"):
         Checkpoint(tmp_path, notes={"f": [1, lambda: 0]}).save()
     assert os.listdir(tmp_path) == []
+
+
+def test_too_many_plain_values(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("dist_train.checkpoint.manifest.MAX_BYTES", 2000)
+    with pytest.raises(ValueError, match=r"rank 0: the plain values take .* store large lists of numbers as arrays"):
+        Checkpoint(tmp_path, notes={"losses": [0.5] * 1000}).save()
+    Checkpoint(tmp_path, notes={"losses": np.full(1000, 0.5)}).save()
 
 
 def test_another_number_of_blas_threads_warns(tmp_path: Path) -> None:
@@ -714,7 +781,7 @@ def test_any_range_of_any_cut(tmp_path: Path) -> None:
     for number, (start, stop) in enumerate(ranges):
         write(tmp_path / f"{number}", {"0.m": whole[start:stop]})
     part = Part("float32", 20, [], ["m"])
-    vectors = SavedVectors(tmp_path, Shards({}, [part], [Slice(f"{n}", [list(r)]) for n, r in enumerate(ranges)]))
+    vectors = SavedVectors(tmp_path, Shards("Adam", {}, [part], [Slice(f"{n}", [list(r)]) for n, r in enumerate(ranges)]))
     for start in range(21):
         for stop in range(start, 21):
             piece = vectors.read(0, "m", start, stop)
@@ -727,7 +794,7 @@ def test_any_range_of_any_cut(tmp_path: Path) -> None:
     [((1, "m", 0, 1), "part 1 of 1"), ((0, "x", 0, 1), "no saved vector 'x'"), ((0, "m", 2, 5), "range 2 … 5 of the 4")],
 )
 def test_ranges_that_were_not_saved(tmp_path: Path, arguments: tuple[Any, ...], message: str) -> None:
-    entry = Shards({}, [Part("float32", 4, [], ["m"])], [Slice("f", [[0, 4]])])
+    entry = Shards("Adam", {}, [Part("float32", 4, [], ["m"])], [Slice("f", [[0, 4]])])
     with pytest.raises(ValueError, match=message):
         SavedVectors(tmp_path, entry).read(*arguments)
 
@@ -742,7 +809,7 @@ def test_only_the_bytes_of_the_range_are_read(tmp_path: Path, monkeypatch: Any) 
         return original(file, buffer, name)
 
     monkeypatch.setattr(tensor_file, "_read_exactly", counted)
-    entry = Shards({}, [Part("float32", 1_000_000, [], ["m"])], [Slice("f", [[0, 1_000_000]])])
+    entry = Shards("Adam", {}, [Part("float32", 1_000_000, [], ["m"])], [Slice("f", [[0, 1_000_000]])])
     SavedVectors(tmp_path, entry).read(0, "m", 500, 600)
     assert sum(sizes) < 1000
 

@@ -2,7 +2,9 @@
 
 from .tensor import Parameter, Tensor, backward, grad  # isort: skip
 from .function import Function, once_differentiable
+from .gradcheck import gradcheck
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from . import ops  # isort: skip  # attaches the operations to Tensor
 
 Variable = Tensor
 
@@ -15,8 +17,10 @@ __all__ = [
     "enable_grad",
     "grad",
     "inference_mode",
+    "gradcheck",
     "is_grad_enabled",
     "no_grad",
     "once_differentiable",
+    "ops",
     "set_grad_enabled",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..backend.floating import quiet
 from .grad_mode import no_grad
 
 if TYPE_CHECKING:
@@ -17,24 +18,31 @@ if TYPE_CHECKING:
 Array = Any
 
 
-class ParameterOwner(Protocol):
-    """What holds a parameter's memory and gradient on behalf of `dist_train.distributed`: it is told of backward passes."""
+class BackwardListener(Protocol):
+    """What wants to know when backward passes have written gradients of its leaves: the distributed optimizer."""
 
     def backward_done(self, loss: Array | None) -> None:
-        """A backward pass wrote gradients of this owner's parameters; `loss` is the value it started from."""
+        """A backward pass from the scalar `loss` (None: from something else) is done and wrote gradients of this listener's leaves."""
 
 
 class Node:
     """One recorded operation: `backward` maps the gradient of its output to those of its inputs."""
 
-    edges: tuple[Any, ...] = ()  # per input: the Node or leaf Tensor that the gradient flows to, or None
+    edges: Sequence[Any] = ()  # per input: the Node or leaf Tensor that the gradient flows to, or None
     saved: Any = ()  # what backward needs; None once freed
-    checks: tuple[tuple[list[int], int], ...] = ()  # (version cell, version when saved) of saved tensors
+    checks: Sequence[tuple[list[int], int]] = ()  # (version cell, version when saved) of saved tensors
     _hooks: dict[int, Any] | None = None
 
     def backward(self, gradient: Array) -> Any:
         """Gradient of the output → gradient of the only input, or a tuple with one entry (or None) per input."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def keep_old_values(self, tensor: Tensor) -> None:
+        """Before `tensor` takes over this operation's result: what backward needs of its old values is copied."""
+        if type(self.saved) is tuple and any(part is tensor.array for part in self.saved):
+            copy = tensor.array.copy()
+            self.saved = tuple([copy if part is tensor.array else part for part in self.saved])
+            self.checks = [check for check in self.checks if check[0] is not tensor._version]
 
     def name(self) -> str:
         return type(self).__name__ + "Backward"
@@ -59,8 +67,8 @@ def run(
     for target, gradient in roots:
         pending[target] = gradient if target not in pending else pending[target] + gradient
     ready = [target for target in pending if not uses[target]]
-    owners: dict[ParameterOwner, None] = {}
-    with no_grad():
+    listeners: dict[BackwardListener, None] = {}
+    with no_grad(), quiet():
         while ready:
             target = ready.pop()
             gradient = pending.pop(target, None)
@@ -70,14 +78,14 @@ def run(
                 capture[target] = gradient
             if not isinstance(target, Node):
                 if gradient is not None and capture is None:
-                    _accumulate(target, gradient, owners)
+                    _accumulate(target, gradient, listeners)
                 continue
             _step(target, gradient, pending, uses, ready)
             if not retain_graph:
                 target.saved = None
                 target.edges = ()
-    for owner in owners:
-        owner.backward_done(loss)
+    for listener in listeners:
+        listener.backward_done(loss)
 
 
 def _step(node: Node, gradient: Array, pending: dict[Any, Array], uses: dict[Any, int], ready: list[Any]) -> None:
@@ -142,7 +150,7 @@ def _run_hooks(target: Any, gradient: Array) -> Array:
     return gradient
 
 
-def _accumulate(leaf: Tensor, gradient: Array, owners: dict[ParameterOwner, None]) -> None:
+def _accumulate(leaf: Tensor, gradient: Array, listeners: dict[BackwardListener, None]) -> None:
     """Add to the leaf's gradient: the first write of a pass stores (into the leaf's own buffer where it has one)."""
     if gradient.shape != leaf.array.shape:
         raise RuntimeError(f"a gradient of shape {gradient.shape} reached a tensor of shape {leaf.array.shape}")
@@ -153,8 +161,8 @@ def _accumulate(leaf: Tensor, gradient: Array, owners: dict[ParameterOwner, None
         leaf.grad = leaf._grad_buffer
     else:
         leaf.grad = leaf.detach_copy(gradient)
-    if leaf._owner is not None:
-        owners[leaf._owner] = None
+    if leaf._listener is not None:
+        listeners[leaf._listener] = None
     if leaf._accumulate_hooks:
         for hook in list(leaf._accumulate_hooks.values()):
             hook(leaf)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from ..backend.floating import ERROR_STATE, IGNORE
+from ..backend.device import array_module
+from ..backend.floating import IGNORE, reset_error_state, set_error_state
 from .engine import Array, Node
 from .grad_mode import mode, no_grad
 from .tensor import Tensor, version_cell
+
+
+# Which inputs the backward of a product reads (see `Op.saves`), by which of its two inputs want a gradient.
+PRODUCT_SAVES: dict[tuple[bool, ...], tuple[int, ...]] = {
+    (True, True): (0, 1),
+    (True, False): (1,),
+    (False, True): (0,),
+    (False, False): (),
+}
 
 
 class Op(Node):
@@ -43,32 +51,51 @@ class Op(Node):
     @classmethod
     def apply(cls, *inputs: Any, **params: Any) -> Tensor:
         op = cls()
-        arrays = [value.array if isinstance(value, Tensor) else value for value in inputs]
-        recording = mode.enabled
-        if recording:
-            op.needs = tuple([isinstance(value, Tensor) and value.requires_grad for value in inputs])
-        else:
-            op.needs = (False,) * len(arrays)
-        token = ERROR_STATE.set(IGNORE)
+        arrays, needs = [], []
+        for value in inputs:
+            if isinstance(value, Tensor):
+                arrays.append(value.array)
+                needs.append(value.requires_grad)
+            else:
+                arrays.append(value)
+                needs.append(False)
+        recording = True in needs and mode.enabled
+        op.needs = tuple(needs) if recording else (False,) * len(needs)
+        token = set_error_state(IGNORE)
         try:
-            output = Tensor(op.forward(*arrays, **params))
+            array = op.forward(*arrays, **params)
         finally:
-            ERROR_STATE.reset(token)
-        if recording and True in op.needs and output.array.dtype.kind == "f":
+            reset_error_state(token)
+        output = Tensor(array)
+        if recording and output.array.dtype.kind == "f":
             op._record(inputs, output)
         if op.view:
-            output._version = version_cell(inputs[0])
-            output._is_view = True
+            output._become_view(inputs[0])
         return output
 
     def _record(self, inputs: tuple[Any, ...], output: Tensor) -> None:
-        self.edges = tuple([value._edge() if needed else None for value, needed in zip(inputs, self.needs)])
+        edges: list[Any] = []
+        for value, needed in zip(inputs, self.needs):
+            if not needed:
+                edges.append(None)
+            elif value._is_view:
+                edges.append(value._edge())
+            else:
+                node = value._node
+                edges.append(value if node is None else node)
+        self.edges = edges
         output._node = self
         output.requires_grad = True
         if self.saves:
-            self.checks = tuple(
-                [(cell, cell[0]) for cell in [version_cell(inputs[i]) for i in self.saves if isinstance(inputs[i], Tensor)]]
-            )
+            checks = []
+            for i in self.saves:
+                value = inputs[i]
+                if isinstance(value, Tensor):
+                    cell = value._version
+                    if cell is None:
+                        cell = version_cell(value)
+                    checks.append((cell, cell[0]))
+            self.checks = checks
         if self.saves_output:
             cell = version_cell(output)
             self.checks = (*self.checks, (cell, cell[0]))
@@ -92,11 +119,28 @@ class Function:
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         node = FunctionNode(cls, args)
         with no_grad():
-            result = cls.forward(node, *args, **kwargs)
+            result = cls._forward(node, *args, **kwargs)
+        if not (mode.enabled and True in node.needs_input_grad):
+            return result
         outputs = result if isinstance(result, tuple) else (result,)
-        if mode.enabled and True in node.needs_input_grad:
-            node.record(args, outputs)
-        return result
+        outputs = tuple([_own(output, args) for output in outputs])
+        node.record(args, outputs)
+        return outputs if isinstance(result, tuple) else outputs[0]
+
+    @classmethod
+    def _forward(cls, node: FunctionNode, *args: Any, **kwargs: Any) -> Any:
+        """Torch's two forms: forward(ctx, ...), or forward(...) beside setup_context(ctx, inputs, output)."""
+        setup = getattr(cls, "setup_context", None)
+        if setup is None:
+            return cls.forward(node, *args, **kwargs)
+        output = cls.forward(*args, **kwargs)
+        setup(node, args, output)
+        return output
+
+
+def _own(output: Any, args: tuple[Any, ...]) -> Any:
+    """An output of its own where forward returned one of its inputs, whose place in the graph must stay."""
+    return output.detach() if isinstance(output, Tensor) and any(output is value for value in args) else output
 
 
 class FunctionNode(Node):
@@ -142,7 +186,7 @@ class FunctionNode(Node):
                 output.requires_grad = True
 
     def backward(self, gradient: Array) -> Any:
-        parts = gradient.arrays if isinstance(gradient, Part) else {0: gradient}
+        parts: dict[int, Array] = gradient.arrays if isinstance(gradient, Part) else {0: gradient}
         results = self.function.backward(self, *[self._gradient(parts, index) for index in range(len(self._outputs))])
         results = results if isinstance(results, tuple) else (results,)
         if len(results) < len(self.edges) or any(extra is not None for extra in results[len(self.edges) :]):
@@ -155,7 +199,9 @@ class FunctionNode(Node):
         form = self._outputs[index]
         if index in parts:
             return Tensor(parts[index])
-        return Tensor(np.zeros(*form)) if form is not None and self._materialize else None
+        if form is None or not self._materialize:
+            return None
+        return Tensor(array_module(next(iter(parts.values()))).zeros(*form))
 
     def _checked(self, result: Any, edge: Any, form: Any, index: int) -> Array:
         if edge is None or result is None:

@@ -32,12 +32,14 @@ class Tensor:
     grad: Tensor | None = None
     requires_grad: bool = False
     _node: Node | None = None  # the operation that made it; None for a leaf
-    _version: list[int] | None = None  # a counter of in-place changes, shared by views, made when first needed
+    _version: list[int] | None = None  # counts of changes in place and of those that were recorded; shared by views, made when needed
     _is_view: bool = False
+    _recorded: int = 0  # of a view: the count of recorded changes when it was made
     _hooks: dict[int, Any] | None = None
     _accumulate_hooks: dict[int, Any] | None = None
     _grad_buffer: Tensor | None = None  # where the first gradient of a pass is stored
-    _owner: Any = None  # engine.ParameterOwner of a parameter under dist_train.distribute
+    _listener: engine.BackwardListener | None = None  # told of backward passes that reach this leaf
+    _owner: Any = None  # what holds the memory of a parameter under dist_train.distribute
 
     __array_priority__ = 1000
 
@@ -91,6 +93,10 @@ class Tensor:
     @property
     def is_cuda(self) -> bool:
         return is_device_array(self.array)
+
+    @property
+    def is_xpu(self) -> bool:
+        return False
 
     def __len__(self) -> int:
         if not self.array.ndim:
@@ -187,7 +193,11 @@ class Tensor:
 
     def _edge(self) -> Any:
         """Where a gradient of this tensor flows to."""
-        return self if self._node is None else self._node
+        if self._node is None:
+            return self
+        if self._is_view and self._version is not None and self._version[1] != self._recorded:
+            raise RuntimeError("the tensor that this one is a view of was changed in place since: take the view again, after the change")
+        return self._node
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for (or stop asking for) a gradient of this leaf."""
@@ -266,8 +276,18 @@ class Tensor:
         """The end of every in-place operation: take over the values and the history of `result`."""
         if mode.enabled and (self.requires_grad or result.requires_grad):
             self._check_in_place()
+            if result._node is not None:
+                result._node.keep_old_values(self)
             self._node, self.requires_grad = result._node, result.requires_grad
+            if self._version is not None:
+                self._version[1] += 1
         self._write(result.array)
+        return self
+
+    def _become_view(self, base: Tensor) -> Tensor:
+        """Note that this tensor shares the memory of `base`."""
+        self._version = version_cell(base)
+        self._is_view, self._recorded = True, self._version[1]
         return self
 
     def _check_in_place(self) -> None:
@@ -383,9 +403,9 @@ _COPIED = {"requires_grad"}
 
 
 def version_cell(tensor: Tensor) -> list[int]:
-    """The tensor's counter of in-place changes, made at the first call."""
+    """The tensor's counters of in-place changes, made at the first call."""
     if tensor._version is None:
-        tensor._version = [0]
+        tensor._version = [0, 0]
     return tensor._version
 
 
@@ -459,10 +479,10 @@ def _root_gradient(tensor: Tensor, gradient: Tensor | None) -> Array:
 
 
 def _as_array(data: Any) -> Array:
+    if isinstance(data, (np.generic, np.ndarray)):
+        return np.asarray(data)  # a full reduction gives a NumPy scalar: common, so first
     if isinstance(data, Tensor):
         return data.array
     if is_device_array(data):
         return data
-    if isinstance(data, (np.ndarray, np.generic)):
-        return np.asarray(data)
     return to_device(np.asarray(data, dtype=np.float32), CPU)

@@ -21,7 +21,8 @@ def _error_state() -> tuple[contextvars.ContextVar[Any], Any]:
     return variable, value
 
 
-ERROR_STATE, IGNORE = _error_state()
+_variable, IGNORE = _error_state()
+set_error_state, reset_error_state = _variable.set, _variable.reset  # bound once: every operation calls them
 
 
 class quiet:
@@ -30,9 +31,9 @@ class quiet:
     __slots__ = ("_token",)
 
     def __enter__(self) -> None:
-        self._token = ERROR_STATE.set(IGNORE)
+        self._token = set_error_state(IGNORE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ERROR_STATE.reset(self._token)
+        reset_error_state(self._token)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..comm import Communicator, world
-from .agreement import on_all, on_root
+from .agreement import on_all, on_root, together
 from .background import Background
 from .directory import find_steps
 from .objects import saved_object
 from .restoring import Found, find_newest, load
 from .saving import Snapshot, take_snapshot, write
+
+_NOT_SAVED = "no checkpoint was saved"
 
 
 class CheckpointWarning(UserWarning):
@@ -39,6 +41,7 @@ class Checkpoint:
         self.keep = keep
         self._objects = {name: saved_object(name, target) for name, target in objects.items()}
         self._comm: Communicator | None = None
+        self._background_comm: Communicator | None = None
         self._background: Background | None = None
         self._worthless: set[Path] = set()
 
@@ -64,11 +67,13 @@ class Checkpoint:
         """
         self.wait()
         snapshot = Snapshot()
-        steps = on_all(self.comm, lambda: self._capture(snapshot, copy=not wait), "no checkpoint was saved")
-        step = on_root(self.comm, lambda: self._checked_step(steps), "no checkpoint was saved")
+        reports = on_all(self.comm, lambda: self._capture(snapshot), _NOT_SAVED)
+        step = on_root(self.comm, lambda: self._checked_step(reports), _NOT_SAVED)
+        snapshot.drop_what_others_write(reports, self.comm.rank)
         if wait:
             self._warn(write(self.comm, self.directory, step, snapshot, self.keep))
         else:
+            together(self.comm, snapshot.detach, _NOT_SAVED)
             self._write_in_background(step, snapshot)
 
     def restore(self) -> int | None:
@@ -98,15 +103,14 @@ class Checkpoint:
         if background is not None:
             self._warn(background.join())
 
-    def _capture(self, snapshot: Snapshot, copy: bool) -> int | None:
+    def _capture(self, snapshot: Snapshot) -> dict[str, Any]:
         take_snapshot(snapshot, self._objects, self.comm)
-        if copy:
-            snapshot.detach()
-        return snapshot.steps()
+        return snapshot.report()
 
-    def _checked_step(self, steps: list[int | None]) -> int:
+    def _checked_step(self, reports: list[dict[str, Any]]) -> int:
+        steps = [report["steps"] for report in reports]
+        step: int | None = steps[0]
         existing = find_steps(self.directory)
-        step = steps[0]
         if step is None:
             return max(existing, default=0) + 1
         for rank, other in enumerate(steps):
@@ -121,7 +125,9 @@ class Checkpoint:
         return step
 
     def _write_in_background(self, step: int, snapshot: Snapshot) -> None:
-        comm, directory, keep = self.comm.duplicate(), self.directory, self.keep
+        if self._background_comm is None:
+            self._background_comm = self.comm.duplicate()  # once: MPI has a limited number of them
+        comm, directory, keep = self._background_comm, self.directory, self.keep
         self._background = Background(comm, lambda: write(comm, directory, step, snapshot, keep))
 
     def _warn(self, messages: list[str]) -> None:

@@ -49,7 +49,7 @@ def _step_names(root: Path) -> list[str]:
 @contextlib.contextmanager
 def temporary_directory(root: Path, step: int) -> Iterator[Path]:
     """A new directory for the checkpoint of `step`, removed on error; its lock tells others that it is in use."""
-    root.mkdir(parents=True, exist_ok=True)
+    _make_directory(root)
     path = _temporary_path(root, step)
     path.mkdir()
     lock = _try_lock(path)
@@ -61,6 +61,14 @@ def temporary_directory(root: Path, step: int) -> Iterator[Path]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _make_directory(path: Path) -> None:
+    """Create a directory and those it lies in, to stay."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
 
 
 def _temporary_path(root: Path, step: int) -> Path:

@@ -59,6 +59,7 @@ class Slice:
 class Shards:
     """An optimizer: its plain values (`extra`, encoded) and its flat vectors, cut into one slice per rank."""
 
+    class_name: str
     extra: Any
     parts: list[Part]
     slices: list[Slice]
@@ -78,7 +79,10 @@ class Manifest:
     def to_text(self) -> str:
         """The JSON text, sealed."""
         objects = {name: {"kind": _kind(entry), **asdict(entry)} for name, entry in self.objects.items()}
-        return _seal({"format": FORMAT, "version": VERSION, **asdict(self), "objects": objects})
+        text = _seal({"format": FORMAT, "version": VERSION, **asdict(self), "objects": objects})
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"the plain values take {len(text)} bytes, more than {MAX_BYTES}; store large lists of numbers as arrays")
+        return text
 
 
 def array_name(part: int, vector: str) -> str:
@@ -173,6 +177,8 @@ def _unsealed(text: str) -> Fields:
         raise DamagedFileError(f"{NAME} is not that of a {FORMAT}")
     if fields.count("version") > VERSION:
         raise FutureFormatError(f"{NAME} has format version {content['version']}, newer than {VERSION}; update dist_train to read it")
+    if content["version"] < VERSION:
+        raise DamagedFileError(f"{NAME} has the unknown format version {content['version']}")
     body, _, closing = text.rpartition(_SEAL)
     if closing != _closing(body):
         raise DamagedFileError(f"{NAME} does not have the SHA-256 it names (damaged, or edited)")
@@ -196,7 +202,7 @@ def _entry(fields: Fields) -> State | Shards:
     slices = [_slice(piece, len(parts)) for piece in fields.objects("slices")]
     for number, part in enumerate(parts):
         _check_cover(fields.where, number, part, slices)
-    return Shards(_plain(fields, "extra"), parts, slices)
+    return Shards(fields.get("class_name", str), _plain(fields, "extra"), parts, slices)
 
 
 def _state(fields: Fields) -> State:
@@ -232,8 +238,9 @@ def _slice(fields: Fields, num_parts: int) -> Slice:
 
 
 def _check_cover(where: str, number: int, part: Part, slices: list[Slice]) -> None:
+    ranges = sorted(piece.ranges[number] for piece in slices if piece.ranges[number][0] != piece.ranges[number][1])
     end = 0
-    for start, stop in sorted(piece.ranges[number] for piece in slices):
+    for start, stop in ranges:
         if start != end or stop < start:
             raise DamagedFileError(f"{NAME}: the slices of {where} part {number} do not join at {end}")
         end = stop

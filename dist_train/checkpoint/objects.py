@@ -34,6 +34,11 @@ class Capture(Generic[EntryT]):
     arrays: Arrays = field(default_factory=dict)
     ranges: list[list[int]] = field(default_factory=list)
 
+    def drop(self, number: int) -> None:
+        """Write nothing of part `number`."""
+        self.ranges[number] = [0, 0]
+        self.arrays = {name: array for name, array in self.arrays.items() if not name.startswith(array_name(number, ""))}
+
 
 class Saved(ABC, Generic[EntryT]):
     """An object under the keyword it was given to Checkpoint with."""
@@ -58,6 +63,8 @@ class Saved(ABC, Generic[EntryT]):
 
 def saved_object(name: str, target: Any) -> Saved[Any]:
     """The adapter for `target`; TypeError for an object that cannot be saved."""
+    if not name.isidentifier():
+        raise ValueError(f"the keyword {name!r} cannot be the name of a file; use letters, digits and underscores")
     if hasattr(target, "shard") and hasattr(target, "load_shard"):
         return ShardedObject(name, target)
     if hasattr(target, "state_dict") and hasattr(target, "load_state_dict"):
@@ -141,19 +148,26 @@ class ShardedObject(Saved[Shards]):
             for name, vector in part["vectors"].items()
         }
         return Capture(
-            Shards(Encoder(self.name).encode(shard["extra"]), [_part(part) for part in shard["parts"]], []),
+            Shards(type(self.target).__name__, Encoder(self.name).encode(shard["extra"]), [_part(part) for part in shard["parts"]], []),
             f"{self.name}-{rank:04d}-of-{size:04d}.safetensors",
             arrays,
             [[int(part["start"]), int(part["stop"])] for part in shard["parts"]],
         )
 
     def check(self, entry: Shards) -> None:
+        here = type(self.target).__name__
+        if entry.class_name != here:
+            raise ValueError(f"{self.name} is of class {entry.class_name} in the checkpoint and of class {here} here")
         live = [_part(part) for part in self.target.shard()["parts"]]
-        _check_same(self.name, _parameter_table(entry.parts), _parameter_table(live))
+        saved, own = _parameters(entry.parts), _parameters(live)
+        unnamed = {index for table in (saved, own) for index, (name, _) in table.items() if name == str(index)}
+        _check_same(self.name, _described(saved, unnamed), _described(own, unnamed))
         saved_vectors, live_vectors = _vector_names(entry.parts), _vector_names(live)
         if saved_vectors and live_vectors and saved_vectors != live_vectors:
-            raise ValueError(f"{self.name} has the state {sorted(saved_vectors)} in the checkpoint and "
-                             f"{sorted(live_vectors)} here: another optimizer, or other options")  # fmt: skip
+            raise ValueError(
+                f"{self.name} has the state vectors {sorted(saved_vectors)} in the checkpoint and {sorted(live_vectors)} here: "
+                "it was made with other options"
+            )
 
     def load(self, directory: Path, entry: Shards) -> None:
         parts = [{"dtype": part.dtype, "length": part.length, "table": part.table, "names": part.vectors} for part in entry.parts]
@@ -177,16 +191,22 @@ def _tensor_table(state: Any) -> dict[str, str] | None:
     """Each name with type and shape, if the encoded state is a flat dict of tensors (a module's); else None."""
     if not isinstance(state, dict) or not all(_is_leaf(item) for item in state.values()):
         return None
-    return {leaf.name: _typed(leaf.dtype, leaf.shape) for leaf in leaves(state)}
+    return {repr(leaf.name): _typed(leaf.dtype, leaf.shape) for leaf in leaves(state)}
 
 
 def _is_leaf(item: Any) -> bool:
     return isinstance(item, dict) and ("$tensor" in item or "$array" in item)
 
 
-def _parameter_table(parts: list[Part]) -> dict[str, str]:
+def _parameters(parts: list[Part]) -> dict[int, tuple[str, str]]:
+    """Each parameter's name, and its type and shape, by index."""
     rows = sorted((row["index"], row["name"], part.dtype, row["shape"]) for part in parts for row in part.table)
-    return {f"{index}: {name}": _typed(dtype, shape) for index, name, dtype, shape in rows}
+    return {index: (name, _typed(dtype, shape)) for index, name, dtype, shape in rows}
+
+
+def _described(parameters: dict[int, tuple[str, str]], unnamed: set[int]) -> dict[str, str]:
+    # An optimizer that was not given names has the indices instead; those match any name.
+    return {f"parameter {index}": kind if index in unnamed else f"{name!r}, {kind}" for index, (name, kind) in parameters.items()}
 
 
 def _typed(dtype: str, shape: Any) -> str:
@@ -201,7 +221,7 @@ def _check_same(where: str, saved: dict[str, str], live: dict[str, str]) -> None
     for name in [*live, *saved]:
         if saved.get(name) != live.get(name):
             raise ValueError(
-                f"{where}: {name!r} is {saved.get(name, 'missing')} in the checkpoint and "
+                f"{where}: {name} is {saved.get(name, 'missing')} in the checkpoint and "
                 f"{live.get(name, 'missing')} here; build the same model and optimizer, or use another directory"
             )
 

@@ -124,18 +124,22 @@ def _check(content: Manifest, objects: Mapping[str, Saved[Any]]) -> None:
             raise ValueError(f"it holds {name!r}, which was not given to Checkpoint; give it, or read single files with load()")
         if type(content.objects[name]) is not objects[name].entry_type:
             raise ValueError(f"{name!r} was saved as another kind of object than {type(objects[name].target).__name__}")
-    for name, saved in objects.items():
-        saved.check(content.objects[name])
+    # Optimizers first: their shard() is collective (it compares the ranks' parameters).
+    for saved in sorted(objects.values(), key=lambda saved: saved.entry_type is not Shards):
+        saved.check(content.objects[saved.name])
 
 
 def _load(found: Found, objects: Mapping[str, Saved[Any]], undo: list[Callable[[], None]]) -> None:
-    # Plain values first: their objects may refuse what cannot be checked from here, and can be taken back.
-    for name, saved in objects.items():
-        entry = found.manifest.objects[name]
-        if isinstance(saved, StateObject) and isinstance(entry, State) and entry.file is None:
+    entries = found.manifest.objects
+    # A module last: nothing about it is left to fail. Plain values first: a loader may still refuse them, and they can be
+    # taken back if an optimizer refuses its state afterwards.
+    for saved in sorted(objects.values(), key=lambda saved: _stage(entries[saved.name])):
+        if isinstance(saved, StateObject) and _stage(entries[saved.name]) == 0:
             undo.append(saved.undo())
-            saved.load(found.path, entry)
-    for name, saved in objects.items():
-        entry = found.manifest.objects[name]
-        if isinstance(entry, Shards) or entry.file is not None:
-            saved.load(found.path, entry)
+        saved.load(found.path, entries[saved.name])
+
+
+def _stage(entry: State | Shards) -> int:
+    if isinstance(entry, Shards):
+        return 1
+    return 0 if entry.file is None else 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,30 @@ class Snapshot:
         extras = [capture.entry.extra for capture in self.captures.values() if isinstance(capture.entry, Shards)]
         return extras[0] if extras else {}
 
-    def steps(self) -> int | None:
-        """How many steps the first optimizer has made; None if there is none."""
-        return self.optimizer_extra().get("steps")
+    def report(self) -> dict[str, Any]:
+        """What the other ranks have to know: the steps of the first optimizer (None: there is none), and who holds what."""
+        return {
+            "steps": self.optimizer_extra().get("steps"),
+            "ranges": {name: capture.ranges for name, capture in self.captures.items()},
+        }
+
+    def drop_what_others_write(self, reports: Sequence[dict[str, Any]], rank: int) -> None:
+        """Leave the ranges to a lower rank that holds them too: all ranks have all of an optimizer that is not sharded."""
+        for name, capture in self.captures.items():
+            for number, (start, stop) in enumerate(capture.ranges):
+                others = [report["ranges"][name][number] for report in reports[:rank]]
+                if any(first <= start < stop <= last for first, last in others):
+                    capture.drop(number)
 
 
 def take_snapshot(snapshot: Snapshot, objects: Mapping[str, Saved[Any]], comm: Communicator) -> None:
     """Put the present state of the objects into `snapshot`; what all ranks have alike is given to the ranks in turn."""
     snapshot.threads = comm.threads
-    for number, (name, saved) in enumerate(objects.items()):
-        snapshot.captures[name] = saved.capture(comm.rank, comm.size, writer=number % comm.size)
+    writers = {name: number % comm.size for number, name in enumerate(objects)}
+    # Optimizers first: they compare the ranks' parameters, which must not wait for a rank that has failed at something else.
+    order = sorted(objects.values(), key=lambda saved: saved.entry_type is not Shards)
+    captures = {saved.name: saved.capture(comm.rank, comm.size, writers[saved.name]) for saved in order}
+    snapshot.captures = {name: captures[name] for name in objects}
 
 
 def write(comm: Communicator, root: Path, step: int, snapshot: Snapshot, keep: int | None) -> list[str]:
@@ -94,7 +108,9 @@ def _write_manifest(temporary: Path, step: int, snapshot: Snapshot, reports: lis
         objects={name: _entry(name, capture.entry, reports) for name, capture in snapshot.captures.items()},
         files={name: FileRecord(**record) for report in reports for name, record in report["files"].items()},
     )
-    write_new(temporary / manifest.NAME, [content.to_text().encode()])
+    text = content.to_text()
+    manifest.parse(text, step)  # what we could not read again must not take the place of an older checkpoint
+    write_new(temporary / manifest.NAME, [text.encode()])
 
 
 def _entry(name: str, entry: State | Shards, reports: list[dict[str, Any]]) -> State | Shards:
@@ -102,7 +118,7 @@ def _entry(name: str, entry: State | Shards, reports: list[dict[str, Any]]) -> S
         return entry
     slices = [report["slices"][name] for report in reports]
     parts = [replace(part, vectors=_common_vectors(name, number, slices)) for number, part in enumerate(entry.parts)]
-    return Shards(entry.extra, parts, [Slice(piece["file"], piece["ranges"]) for piece in slices])
+    return Shards(entry.class_name, entry.extra, parts, [Slice(piece["file"], piece["ranges"]) for piece in slices])
 
 
 def _common_vectors(name: str, number: int, slices: list[dict[str, Any]]) -> list[str]:

@@ -16,7 +16,6 @@ import numpy as np
 
 from ..backend.device import array_module, is_device_array, to_host
 from .base import Array, Communicator
-from .failure import abort_on_failure
 from .launch import Launch
 from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
 
@@ -37,9 +36,7 @@ def connect(launch: Launch) -> MPICommunicator:
             'install it: pip install "dist-train[mpi]"'
         ) from error
     _check_size(MPI, launch)
-    communicator = MPICommunicator(MPI.COMM_WORLD.Dup())
-    abort_on_failure(communicator)
-    return communicator
+    return MPICommunicator(MPI.COMM_WORLD.Dup())
 
 
 def _yield_when_crowded(launch: Launch) -> None:

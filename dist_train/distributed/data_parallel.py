@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from .. import comm as comm_
-from ..autograd.tensor import Tensor
 from ..backend.reference import fold as kernels
 from ..nn.module import Module
 from .distribute import broadcast_model, check_same_models
@@ -62,7 +61,7 @@ class DistributedDataParallel(Module):
 
 
 class _GradientMean:
-    """Owner of the gradients: when a backward pass is done, replaces them by their mean over the ranks."""
+    """Listens to backward: when a backward pass is done, replaces them by their mean over the ranks."""
 
     def __init__(self, module: Module, comm: comm_.Communicator) -> None:
         named = [(i, name, p) for i, (name, p) in enumerate(module.named_parameters()) if p.requires_grad]
@@ -73,7 +72,7 @@ class _GradientMean:
         self._reduction = SliceReduction(comm, comm.size)
         for flat in self.flats:
             for entry in flat.entries:
-                entry.parameter._owner = self
+                entry.parameter._listener = self
 
     def backward_done(self, loss: Any) -> None:
         if self.enabled:
@@ -89,8 +88,3 @@ class _GradientMean:
         self.comm.gather_slices(flat.gradient, flat.counts)
         for entry, here in zip(flat.entries, present):
             entry.parameter.grad = entry.parameter._grad_buffer if here else None
-
-    @contextmanager
-    def edit_one(self, parameter: Tensor) -> Iterator[None]:
-        """Parameters are each rank's own here; nothing to publish."""
-        yield

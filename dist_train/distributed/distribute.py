@@ -32,9 +32,10 @@ def distribute(
 ) -> tuple[Any, Any, Any]:
     """Spread training over the ranks of this job (one rank when there is no launcher): returns (model, optimizer, loader).
 
-    model, optimizer: a Module and its Optimizer, or lists of them that share the loader (list optimizers in the order in which the loop
-        steps them). They stay the same objects: parameters become read-only views of one flat vector (see `distributed.edit`), and each
-        rank keeps optimizer state for its slice only.
+    model, optimizer: a Module and its Optimizer, or lists of them that share the loader. They stay the same objects: parameters become
+        read-only views of one flat vector (see `distributed.edit`), and each rank keeps optimizer state for its slice only. List several
+        optimizers in the order in which the loop steps them. With V > 1 their updates take effect together, when the last one of the
+        list steps: every micro-batch of a step must see the same parameters, whichever rank runs it.
     loader: a DataLoader whose batch_size is the *global* batch. The returned loader yields this rank's micro-batches. Without one, every
         rank calls backward and step once per micro-batch of its share.
     micro_batches: V, the number of pieces a step is cut into and the largest number of ranks; default: the number of ranks. Results are
@@ -59,11 +60,16 @@ def distribute(
     drivers = [
         _shard(number, item, names, comm, schedule, reduction=reduction, nonfinite=nonfinite) for number, item in enumerate(optimizers)
     ]
+    drivers[-1].followers = drivers[:-1]
+    for driver in drivers[:-1]:
+        driver.deferred = count > 1
     statistics = RunningStatistics(models)
     drivers[-1].statistics = statistics
     schedule.on_begin.append(statistics.begin)
     if loader is None:
         drivers[-1].free_running = FreeRunning(schedule)
+    else:
+        loader.seed = comm.broadcast_object(loader.seed)
     return model, optimizer, None if loader is None else StepLoader(loader, schedule, comm.rank, comm.size, weight)
 
 

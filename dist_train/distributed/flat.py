@@ -109,6 +109,10 @@ class FlatVector(FlatGradient):
             view.flags.writeable = False
         entry.parameter.array = view
 
+    def own(self) -> Any:
+        """This rank's slice of the parameters."""
+        return self.parameters[self.start : self.stop]
+
     def changed(self) -> None:
         """The parameters have new values: a backward pass over what was computed from the old ones is an error from now on."""
         for entry in self.entries:

@@ -55,6 +55,8 @@ class ShardedDriver(ParameterEditor):
         self.mean, self.nonfinite = reduction == "mean", nonfinite
         self.statistics: RunningStatistics | None = None
         self.free_running: FreeRunning | None = None
+        self.followers: list[ShardedDriver] = []  # earlier optimizers of the loop, which publish with this one
+        self.deferred = False  # whether another one publishes this one's update
         self.flats = [FlatVector(group, comm) for group in by_type(named)]
         self.states = [SliceState(flat, optimizer) for flat in self.flats]
         self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
@@ -66,9 +68,10 @@ class ShardedDriver(ParameterEditor):
         self._missing = np.zeros(len(self.entries), bool)  # parameters that had no gradient in the last step
         self._plans: list[list[Segment]] | None = None
         self._ended: MicroBatch | None = None  # the last micro-batch that ended
+        self._updated: list[Array] | None = None  # new values of this rank's slices, until they are published
         self._begin_step()
         for entry in self.entries:
-            entry.parameter._owner = self
+            entry.parameter._owner = entry.parameter._listener = self
 
     def _begin_step(self) -> None:
         self._folds = [LocalFold(self.schedule.micro_batches) for _ in self.flats]
@@ -84,6 +87,8 @@ class ShardedDriver(ParameterEditor):
         """End the micro-batch; after the rank's last one, complete the step together with all ranks."""
         stepped = self.step_complete = False
         micro_batch = self._current()
+        if self._updated is not None:
+            self.publish()
         if self._slices is None:
             self._end_micro_batch(micro_batch)
         if micro_batch.last:
@@ -92,6 +97,8 @@ class ShardedDriver(ParameterEditor):
             stepped = self._apply()
             self.step_complete = True
             self._begin_step()
+            if not self.deferred:
+                self.publish()
         if self.free_running is not None:
             self.free_running.advance()
         return stepped
@@ -202,6 +209,8 @@ class ShardedDriver(ParameterEditor):
         step = self._step
         if step.weight <= 0:
             raise RuntimeError(f"the weights of the step's {self.schedule.micro_batches} micro-batches add up to {step.weight}")
+        if self.optimizer.steps % DRIFT_INTERVAL == DRIFT_INTERVAL - 1:
+            self.check_drift()  # of what the steps before published
         self.loss = step.weighted_loss / (step.weight if self.mean else 1.0)
         stepped = math.isfinite(step.squares.sum()) or self._is_finite_after_all()
         if stepped:
@@ -221,17 +230,25 @@ class ShardedDriver(ParameterEditor):
         self._divisor = 1.0
 
     def _update(self) -> None:
+        """New values of this rank's slices; where publishing is deferred, in a copy."""
         if self._plans is None:
             self._plans = [state.plan(self._missing, self.step_counts) for state in self.states]
-        for state, plan, gradient in zip(self.states, self._plans, self._slices or ()):
-            state.update(plan, gradient, self._next_step)
-        for flat in self.flats:
-            self.comm.gather_slices(flat.parameters, flat.counts)
-            flat.changed()
+        self._updated = [flat.own().copy() if self.deferred else flat.own() for flat in self.flats]
+        for state, plan, values, gradient in zip(self.states, self._plans, self._updated, self._slices or ()):
+            state.update(plan, values, gradient, self._next_step)
         for index in np.flatnonzero(~self._missing):
             self.step_counts[index] = self._next_step(index)
-        if (self.optimizer.steps + 1) % DRIFT_INTERVAL == 0:
-            self.check_drift()
+
+    def publish(self) -> None:
+        """Make the updates of this optimizer, and of those that wait for it, everyone's parameters."""
+        for driver in self.followers:
+            driver.publish()
+        for flat, values in zip(self.flats, self._updated or ()):
+            if self.deferred:
+                flat.own()[...] = values
+            self.comm.gather_slices(flat.parameters, flat.counts)
+            flat.changed()
+        self._updated = None
 
     def _next_step(self, index: int) -> int:
         return self.optimizer.next_step(self.states[0].groups[index], self.step_counts[index])
@@ -335,6 +352,7 @@ class ShardedDriver(ParameterEditor):
 
     def shard(self) -> dict[str, Any]:
         """What this rank contributes to a checkpoint; compares the ranks' parameters first."""
+        self.publish()
         self.check_drift()
         extra = {
             **parts_.extra(self.optimizer, list(self.step_counts)),

@@ -85,9 +85,8 @@ class SliceState:
             segments.append(Segment(self.groups[entry.index], entry.index, slice(start, hi - self.flat.start)))
         return segments
 
-    def update(self, segments: list[Segment], gradient: Array, next_step: Callable[[int], int]) -> None:
-        """Apply the optimizer's rule to the slice's parameters."""
-        parameters = self.flat.parameters[self.flat.start : self.flat.stop]
+    def update(self, segments: list[Segment], parameters: Array, gradient: Array, next_step: Callable[[int], int]) -> None:
+        """Apply the optimizer's rule to `parameters`, the slice's or a copy of them."""
         for segment in segments:
             part = segment.part
             vectors = {name: self.vector(name)[part] for name in self.optimizer.state_vectors(segment.group)}

@@ -16,7 +16,8 @@ class _Sequence(Module):
         return list(self._modules.values())
 
     def _name_at(self, index: int) -> str:
-        names, length = list(self._module_names), len(self._module_names)
+        names: list[str] = list(self._module_names)
+        length = len(names)
         if not -length <= index < length:
             raise IndexError(f"index {index} is out of range for {length} modules")
         return names[index]
@@ -207,7 +208,7 @@ class ParameterList(Module):
         return len(self._parameter_names)
 
     def __iter__(self) -> Iterator[Parameter]:
-        return self.parameters(recurse=False)
+        return iter([self.__dict__[name] for name in self._parameter_names])
 
     def __getitem__(self, index: int) -> Parameter:
         if not -len(self) <= index < len(self):

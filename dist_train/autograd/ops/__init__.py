@@ -1,10 +1,12 @@
 """The operations, one file per family. Importing a family attaches its methods to Tensor."""
 
 from . import (
+    activation,
     arrangement,
     comparison,
     conversion,
     creation,
+    einsum,
     elementwise,
     indexing,
     inplace,
@@ -14,5 +16,6 @@ from . import (
     reduction,
     sampling,
     shape,
+    softmax,
     sorting,
 )

@@ -15,7 +15,7 @@ from .promotion import floating
 class Relu(Op):
     saves_output = True
 
-    def forward(self, x: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array) -> Array:
         y = kernels.relu(x)
         self.saved = (y,)
         return y
@@ -31,7 +31,7 @@ class Activation(Op):
     kernel: ClassVar[Kernel]
     kernel_backward: ClassVar[Kernel]
 
-    def forward(self, x: Array, **params: Any) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, **params: Any) -> Array:
         self.saved = x, params
         return self.kernel(x, **params)
 

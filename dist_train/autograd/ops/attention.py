@@ -16,9 +16,7 @@ from .dropout import check_probability, draw_kept
 class Attention(Op):
     saves = (0, 1, 2)
 
-    def forward(  # type: ignore[override]
-        self, query: Array, key: Array, value: Array, mask: Array, *, causal: bool, scale: float, dropout: float
-    ) -> Array:
+    def forward(self, query: Array, key: Array, value: Array, mask: Array, *, causal: bool, scale: float, dropout: float) -> Array:
         kept, keep_scale = None, 1.0
         if dropout:
             kept, keep_scale = draw_kept((*_batch(query, key), query.shape[-2], key.shape[-2]), dropout, query)
@@ -30,9 +28,7 @@ class Attention(Op):
         query, key, value, mask, *rest = self.saved
         gradients = kernels.attention_backward(gradient, query, key, value, *rest)
         inputs = (query, key, value, mask)
-        return tuple(
-            [unbroadcast(part, x.shape) if need else None for part, x, need in zip(gradients, inputs, self.needs)]
-        )
+        return tuple([unbroadcast(part, x.shape) if need else None for part, x, need in zip(gradients, inputs, self.needs)])
 
 
 def _batch(query: Array, key: Array) -> tuple[int, ...]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from ...backend.reference import conv as kernels
+from ...backend.reference import pad as pad_kernels
 from ...backend.reference.pad import Widths
 from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
-from .geometry import Pair, as_images, pad_array, padded, pair, unpadded
+from .geometry import Pair, as_images, only, padded, pair, unpadded
 
 
 class Conv2d(Op):
     saves = (0, 1)
 
-    def forward(  # type: ignore[override]
-        self, x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Widths, dilation: Pair, groups: int
-    ) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Widths, dilation: Pair, groups: int) -> Array:
         inside = padded(x, padding)
         self.saved = x, weight, padding, (stride, dilation, groups)
         y = kernels.conv2d(inside, weight, stride, dilation, groups)
@@ -39,12 +38,12 @@ class Conv2d(Op):
 
 
 class Pad(Op):
-    def forward(self, x: Array, *, widths: Widths, value: float) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, *, widths: Widths, value: float) -> Array:
         self.saved = (tuple((-before, -after) for before, after in widths),)
-        return pad_array(x, widths, value)
+        return pad_kernels.pad(x, widths, value)
 
     def backward(self, gradient: Array) -> Array:
-        return pad_array(gradient, self.saved[0], 0)
+        return pad_kernels.pad(gradient, self.saved[0], 0)
 
 
 def conv2d(
@@ -85,12 +84,10 @@ def conv1d(
         raise RuntimeError(
             f"conv1d expects (N, C, L) or (C, L) and a weight of 3 dimensions, got {tuple(input.shape)} and {tuple(weight.shape)}"
         )
-    wide = [value if isinstance(value, str) else (lowest, _only(value)) for value, lowest in ((stride, 1), (padding, 0), (dilation, 1))]
-    return conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, *wide, groups).squeeze(-2)
-
-
-def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, (tuple, list)) else value
+    sides = padding if isinstance(padding, str) else (0, only(padding))
+    steps, spread = (1, only(stride)), (1, only(dilation))
+    y = conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, steps, sides, spread, groups)
+    return y.squeeze(-2)  # type: ignore[no-any-return]
 
 
 def padding_widths(padding: int | Pair | str, window: tuple[int, ...], stride: Pair, dilation: Pair) -> Widths:

@@ -14,6 +14,7 @@ from ..tensor import Tensor
 from .embedding import all_below
 from .loss import check_reduction
 from .promotion import operand
+from .shape import Reshape
 
 
 class RowLoss(Op):
@@ -22,7 +23,7 @@ class RowLoss(Op):
     The mean divides by the sum of the rows' weights. Scores (N, C, …) become rows (M, C) by moving the classes last.
     """
 
-    def forward(self, x: Array, *, target: Array, row_weight: Array, reduction: str) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, *, target: Array, row_weight: Array, reduction: str) -> Array:
         rows, self._shape = class_last(x), x.shape
         losses, keep = self.losses(rows, target)
         if row_weight is not None:
@@ -36,7 +37,7 @@ class RowLoss(Op):
         if reduction == "mean":
             gradient = gradient * share
         if row_weight is not None:
-            gradient = gradient * row_weight
+            gradient = array_module(row_weight).where(row_weight == 0, 0, gradient * row_weight)  # also where the mean is NaN
         return class_second(self.losses_backward(gradient, keep, target), self._shape)
 
     def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
@@ -113,16 +114,14 @@ def cross_entropy(
     IndexError for a class index outside [0, C) that is not `ignore_index`; ValueError for shapes that do not belong together.
     """
     x, labels = input.array, target.array
-    plain = weight is None and not label_smoothing and reduction == "mean"
-    if plain and x.ndim == 2 and labels.ndim == 1 and labels.dtype.kind == "i" and len(x) == len(labels) != 0:
-        if all_below(labels, x.shape[1]) and not 0 <= ignore_index < x.shape[1]:
-            return CrossEntropy.apply(input, target=labels, row_weight=None, reduction="mean")
+    plain = weight is None and not label_smoothing and reduction == "mean" and x.ndim == 2 and labels.dtype.kind == "i"
+    plain = plain and labels.shape == x.shape[:1] and len(x) > 0 and not 0 <= ignore_index < x.shape[1]
+    if plain and all_below(labels, x.shape[1]):  # the common case, on the way of every step
+        return CrossEntropy.apply(input, target=labels, row_weight=None, reduction="mean")
     return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
-def _cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
-) -> Tensor:
+def _cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float) -> Tensor:
     check_reduction(reduction)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {smoothing}")
@@ -133,12 +132,17 @@ def _cross_entropy(
     row_weight = _row_weight(input, labels, weight, kept)
     if not smoothing:
         result = CrossEntropy.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
-        return result.reshape(shape) if reduction == "none" else result
+        return _shaped(result, shape, reduction)
     targets = _smooth(input.array, labels, weight, kept, smoothing)
     if reduction == "none":
-        return SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none").reshape(shape)
+        return _shaped(SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none"), shape, reduction)
     total = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="sum")
     return total * operand(row_share(row_weight, len(labels))) if reduction == "mean" else total
+
+
+def _shaped(losses: Tensor, shape: tuple[int, ...], reduction: str) -> Tensor:
+    """Losses by row in the shape of the labels; what was reduced stays."""
+    return Reshape.apply(losses, shape=shape) if reduction == "none" else losses
 
 
 def _smooth(x: Array, labels: Array, weight: Tensor | None, kept: Array, smoothing: float) -> Array:
@@ -163,9 +167,7 @@ def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, re
     if target.requires_grad:
         raise RuntimeError("cross_entropy has no gradient with respect to its target: use target.detach()")
     if input.array.ndim == 1:
-        return _soft_cross_entropy(input.unsqueeze(0), target.unsqueeze(0), weight, reduction, smoothing).reshape(
-            (1,) if reduction == "none" else ()
-        )
+        return _shaped(_soft_cross_entropy(input.unsqueeze(0), target.unsqueeze(0), weight, reduction, smoothing), (), "none")
     shape = input.array.shape
     targets = class_last(target.array).astype(input.array.dtype, copy=False)
     if smoothing:
@@ -173,14 +175,11 @@ def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, re
     if weight is not None:
         targets = targets * weight.array
     result = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none" if reduction == "none" else "sum")
-    if reduction == "none":
-        return result.reshape((shape[0], *shape[2:]))
-    return result / (len(targets)) if reduction == "mean" else result
+    result = _shaped(result, (shape[0], *shape[2:]), reduction)
+    return result * row_share(None, len(targets)) if reduction == "mean" else result
 
 
-def nll_loss(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
+def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """−input[target] for log-probabilities (N, C), (N, C, d₁ …) or (C,) and class indices, reduced.
 
     The mean divides by the sum of the targets' weights. IndexError for a class index outside [0, C) that is not `ignore_index`.
@@ -189,8 +188,7 @@ def nll_loss(
     input, labels, shape = _batched("nll_loss", input, target)
     labels, kept = _labels("nll_loss", input, labels, weight, ignore_index)
     row_weight = _row_weight(input, labels, weight, kept)
-    result = NLL.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
-    return result.reshape(shape) if reduction == "none" else result
+    return _shaped(NLL.apply(input, target=labels, row_weight=row_weight, reduction=reduction), shape, reduction)
 
 
 def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from ..tensor import Tensor
 
 
 class Dropout(Op):
-    def forward(self, x: Array, *, kept: Array, scale: float) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, *, kept: Array, scale: float) -> Array:
         self.saved = kept, scale
         return kernels.dropout(x, kept, scale)
 

@@ -6,13 +6,12 @@ from typing import Any
 
 from ...backend.device import array_module
 from ..engine import Array
-from ..function import Op
+from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
 from .broadcasting import unbroadcast
 from .promotion import BOOL, operand, promote, promote_float, result_type
 
 Gradients = tuple[Array | None, Array | None]
-_PARTNERS: dict[tuple[bool, ...], tuple[int, ...]] = {(True, True): (0, 1), (True, False): (1,), (False, True): (0,), (False, False): ()}  # needs → inputs that backward reads
 
 
 class Add(Op):
@@ -46,7 +45,7 @@ class Sub(Op):
 class Mul(Op):
     def forward(self, x: Any, y: Any) -> Array:
         needs_x, needs_y = self.needs
-        self.saves = _PARTNERS[self.needs]
+        self.saves = PRODUCT_SAVES[self.needs]
         self.saved = x if needs_y else None, y if needs_x else None, x.shape if needs_x else None, y.shape if needs_y else None
         return x * y
 
@@ -171,89 +170,89 @@ class Remainder(Op):
 
 
 @method
-def add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+def add(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
     """x + alpha · y."""
     if alpha != 1:
         y = mul(y, alpha) if isinstance(y, Tensor) else y * alpha
-    x, y = promote(x, y)
-    return Add.apply(x, y)
+    input, other = promote(input, other)
+    return Add.apply(input, other)
 
 
 @method
-def sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+def sub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
     """x - alpha · y."""
     if alpha != 1:
         y = mul(y, alpha) if isinstance(y, Tensor) else y * alpha
-    x, y = promote(x, y)
-    return Sub.apply(x, y)
+    input, other = promote(input, other)
+    return Sub.apply(input, other)
 
 
-def rsub(x: Tensor, y: Any) -> Tensor:
+def rsub(input: Tensor, other: Any) -> Tensor:
     """y - x."""
-    x, y = promote(x, y)
-    return Sub.apply(y, x)
+    input, other = promote(input, other)
+    return Sub.apply(other, input)
 
 
 @method
-def mul(x: Tensor, y: Any) -> Tensor:
+def mul(input: Tensor, other: Any) -> Tensor:
     """x · y, element by element."""
-    x, y = promote(x, y)
-    return Mul.apply(x, y)
+    input, other = promote(input, other)
+    return Mul.apply(input, other)
 
 
 @method
-def div(x: Tensor, y: Any, *, rounding_mode: str | None = None) -> Tensor:
+def div(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """x / y; two integers give the default floating-point type. `rounding_mode`: None, "floor" or "trunc"."""
     if rounding_mode is not None:
-        return _rounded_div(x, y, rounding_mode)
-    x, y = promote_float(x, y)
-    return Div.apply(x, y)
+        return _rounded_div(input, other, rounding_mode)
+    input, other = promote_float(input, other)
+    return Div.apply(input, other)
 
 
-def rdiv(x: Tensor, y: Any) -> Tensor:
+def rdiv(input: Tensor, other: Any) -> Tensor:
     """y / x."""
-    x, y = promote_float(x, y)
-    return Div.apply(y, x)
+    input, other = promote_float(input, other)
+    return Div.apply(other, input)
 
 
-def _rounded_div(x: Tensor, y: Any, rounding_mode: str) -> Tensor:
+def _rounded_div(input: Tensor, other: Any, rounding_mode: str) -> Tensor:
     if rounding_mode == "floor":
-        return floor_divide(x, y)
+        return floor_divide(input, other)
     if rounding_mode != "trunc":
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
-    x, y = promote(x, y)
-    x_array, y_array = _array(x), _array(y)
-    xp = array_module(x_array)
+    input, other = promote(input, other)
+    x, y = _array(x), _array(y)
+    xp = array_module(x)
     if x.array.dtype.kind == "f":
-        return Tensor(xp.trunc(xp.true_divide(x_array, y_array)))
-    quotient = xp.floor_divide(xp.abs(x_array), xp.abs(y_array))
-    return Tensor((quotient * xp.sign(x_array) * xp.sign(y_array)).astype(x.array.dtype))
+        return Tensor(xp.trunc(xp.true_divide(x, y)))
+    quotient = xp.floor_divide(xp.abs(x), xp.abs(y))
+    return Tensor((quotient * xp.sign(x) * xp.sign(y)).astype(x.array.dtype))
 
 
-def floor_divide(x: Any, y: Any) -> Tensor:
+def floor_divide(input: Any, other: Any) -> Tensor:
     """The quotient rounded down; it has no gradient. RuntimeError where an integer is divided by zero."""
-    x, y = promote(x, y)
-    x_array, y_array = _array(x), _array(y)
-    if result_type(x, y).kind != "f" and (y_array == 0 if not isinstance(y, Tensor) else bool((y_array == 0).any())):
+    input, other = promote(input, other)
+    x, y = _array(x), _array(y)
+    if result_type(input, other).kind != "f" and (y == 0 if not isinstance(y, Tensor) else bool((y == 0).any())):
         raise RuntimeError("integer division by zero")
-    return Tensor(array_module(x_array if isinstance(x, Tensor) else y_array).floor_divide(x_array, y_array))
+    return Tensor(array_module(x if isinstance(x, Tensor) else y).floor_divide(x, y))
 
 
 @method
-def remainder(x: Tensor, y: Any) -> Tensor:
+def remainder(input: Tensor, other: Any) -> Tensor:
     """x modulo y, with the sign of y."""
-    x, y = promote(x, y)
-    return Remainder.apply(x, y)
+    input, other = promote(input, other)
+    return Remainder.apply(input, other)
 
 
-def rremainder(x: Tensor, y: Any) -> Tensor:
+def rremainder(input: Tensor, other: Any) -> Tensor:
     """y modulo x."""
-    x, y = promote(x, y)
-    return Remainder.apply(y, x)
+    input, other = promote(input, other)
+    return Remainder.apply(other, input)
 
 
 @method
-def pow(x: Any, exponent: Any) -> Tensor:
+def pow(input: Any, exponent: Any) -> Tensor:
     """x to the power `exponent`; one of the two may be a number."""
     x, exponent = promote(x, exponent)
     if isinstance(x, Tensor) and x.array.dtype == BOOL:
@@ -263,44 +262,44 @@ def pow(x: Any, exponent: Any) -> Tensor:
     return Pow.apply(x, exponent)
 
 
-def rpow(x: Tensor, base: Any) -> Tensor:
+def rpow(input: Tensor, base: Any) -> Tensor:
     """base to the power x."""
     return pow(base, x)
 
 
-def _extremum(x: Any, y: Any, rule: str) -> Tensor:
+def _extremum(input: Any, other: Any, rule: str) -> Tensor:
     if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
         raise TypeError(f"{rule} takes two tensors, not {type(x).__name__} and {type(y).__name__}; for a number use clamp")
-    x, y = promote(x, y)
-    return Extremum.apply(x, y, rule=rule)
+    input, other = promote(input, other)
+    return Extremum.apply(input, other, rule=rule)
 
 
 @method
-def maximum(x: Tensor, y: Tensor) -> Tensor:
+def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of each pair of elements; NaN wins."""
-    return _extremum(x, y, "maximum")
+    return _extremum(input, other, "maximum")
 
 
 @method
-def minimum(x: Tensor, y: Tensor) -> Tensor:
+def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of each pair of elements; NaN wins."""
-    return _extremum(x, y, "minimum")
+    return _extremum(input, other, "minimum")
 
 
-def where(condition: Tensor, x: Any = None, y: Any = None) -> Any:
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """x where `condition` holds, else y; with the condition alone, the indices of its nonzero elements (one tensor per dimension)."""
     if x is None and y is None:
         return tuple([Tensor(index) for index in condition.array.nonzero()])
     if condition.array.dtype != BOOL:
         raise TypeError(f"where needs a condition of booleans, not {condition.array.dtype}")
-    x, y = operand(x), operand(y)
+    input, other = operand(x), operand(y)
     if not isinstance(x, Tensor) and not isinstance(y, Tensor):
-        x = Tensor(array_module(condition.array).asarray(x, result_type(x, y)))
-    x, y = promote(x, y)
-    return Where.apply(x, y, condition=condition.array)
+        x = Tensor(array_module(condition.array).asarray(x, result_type(input, other)))
+    input, other = promote(input, other)
+    return Where.apply(input, other, condition=condition.array)
 
 
-def _where_method(x: Tensor, condition: Tensor, other: Any) -> Tensor:
+def _where_method(input: Tensor, condition: Tensor, other: Any) -> Tensor:
     """x where `condition` holds, else `other`."""
     return where(condition, x, other)  # type: ignore[no-any-return]
 
@@ -312,7 +311,7 @@ def _array(value: Any) -> Any:
 subtract, multiply, divide, true_divide = sub, mul, div, div
 _NAMES = {
     "__add__": add, "__radd__": add, "__sub__": sub, "__rsub__": rsub, "__mul__": mul, "__rmul__": mul, "__truediv__": div,
-    "__rtruediv__": rdiv, "__floordiv__": floor_divide, "__rfloordiv__": lambda x, y: floor_divide(y, x), "__mod__": remainder,
+    "__rtruediv__": rdiv, "__floordiv__": floor_divide, "__rfloordiv__": lambda input, other: floor_divide(other, input), "__mod__": remainder,
     "__rmod__": rremainder, "__pow__": pow, "__rpow__": rpow, "where": _where_method, "floor_divide": floor_divide,
     "subtract": sub, "multiply": mul, "divide": div, "true_divide": div,
 }  # fmt: skip

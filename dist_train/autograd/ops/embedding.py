@@ -10,7 +10,7 @@ from ..tensor import Tensor
 
 
 class Embedding(Op):
-    def forward(self, weight: Array, *, indices: Array, padding_index: int | None) -> Array:  # type: ignore[override]
+    def forward(self, weight: Array, *, indices: Array, padding_index: int | None) -> Array:
         self.saved = indices, len(weight), padding_index
         return kernels.embedding(weight, indices)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...backend.reference import pad as kernels
 from ...backend.reference.pad import Widths
-from ...backend.reference.pad import pad as pad_array
 from ..engine import Array
 
 Pair = tuple[int, int]
@@ -21,6 +21,11 @@ def pair(value: Any, name: str, lowest: int = 1) -> Pair:
     return int(numbers[0]), int(numbers[1])
 
 
+def only(value: Any) -> Any:
+    """The number that a 1-dimensional layer was given, alone or in a tuple."""
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
 def as_images(name: str, x: Array) -> Array:
     """(N, C, H, W), or (C, H, W) with a first axis added."""
     if x.ndim not in (3, 4):
@@ -30,7 +35,7 @@ def as_images(name: str, x: Array) -> Array:
 
 def padded(x: Array, widths: Widths, value: float = 0.0) -> Array:
     """x with `widths` around it, or x itself where they are all 0."""
-    return pad_array(x, widths, value) if any(map(any, widths)) else x
+    return kernels.pad(x, widths, value) if any(map(any, widths)) else x
 
 
 def unpadded(x: Array, widths: Widths) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...backend.device import array_module, device_of, to_device
+from ..grad_mode import mode
 from ..tensor import Tensor, method
 from . import arrangement, elementwise, indexing, pointwise, shape
 
@@ -46,12 +47,21 @@ for _letter, _operator in {"and": "__and__", "or": "__or__", "xor": "__xor__"}.i
     setattr(Tensor, f"__i{_letter}__", _function)
 
 
+def _overwrite(input: Tensor, value: Tensor) -> Tensor:
+    """All values replaced; the gradient of the old ones is 0."""
+    if mode.enabled and input.requires_grad:
+        return input._assign(indexing.SetItem.apply(input, value, index=...))
+    return input._assign(value)
+
+
 @method
 def fill_(input: Tensor, value: Any) -> Tensor:
     """Set every element to `value`, a number or a tensor without dimensions."""
-    if isinstance(value, Tensor):
-        return input._assign(shape.expand(value._cast(input.array.dtype), input.array.shape))
-    return input._assign(Tensor(array_module(input.array).full((), value, input.array.dtype)))
+    if not isinstance(value, Tensor):
+        value = Tensor(array_module(input.array).full((), value, input.array.dtype))
+    elif value.array.ndim:
+        raise RuntimeError(f"fill_ takes a value without dimensions, not one of shape {tuple(value.shape)}")
+    return _overwrite(input, value._cast(input.array.dtype))
 
 
 @method
@@ -63,7 +73,7 @@ def zero_(input: Tensor) -> Tensor:
 @method
 def copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Take over the values of `src`, which broadcasts, whatever its type and device."""
-    return input._assign(src.to(device_of(input.array), input.array.dtype))
+    return _overwrite(input, src.to(device_of(input.array), input.array.dtype))
 
 
 @method

@@ -9,7 +9,7 @@ from ...backend.device import array_module
 from ..engine import Array
 from ..function import Op, Output, Part
 from ..grad_mode import mode
-from ..tensor import Tensor, method, version_cell
+from ..tensor import Tensor, method
 from .promotion import result_type
 from .shape import axis_of, expand, sizes
 
@@ -78,8 +78,7 @@ def _pieces(array: Array, lengths: Sequence[int], axis: int) -> list[Array]:
 
 
 def _view(array: Array, base: Tensor, node: Any) -> Tensor:
-    view = Tensor(array)
-    view._version, view._is_view = version_cell(base), True
+    view = Tensor(array)._become_view(base)
     if node is not None:
         view._node, view.requires_grad = node, True
     return view

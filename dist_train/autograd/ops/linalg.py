@@ -7,7 +7,7 @@ from typing import Any
 
 from ...backend.device import array_module
 from ..engine import Array
-from ..function import Op
+from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
 from .broadcasting import sum_leading, unbroadcast
 from .promotion import promote
@@ -21,10 +21,10 @@ def rows(x: Array) -> Array:
 class Linear(Op):
     """x @ weight.T + bias for x (..., in), weight (out, in), bias (out,) or None."""
 
-    saves = (0, 1)
-
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        self.saved = x, weight
+        needs_x, needs_weight, _ = self.needs
+        self.saves = PRODUCT_SAVES[needs_x, needs_weight]
+        self.saved = x if needs_weight else None, weight if needs_x else None, x.shape
         if x.ndim == 2:
             y = x.dot(weight.T)
         else:
@@ -34,26 +34,20 @@ class Linear(Op):
         return y
 
     def backward(self, gradient: Array) -> tuple[Array | None, ...]:
-        x, weight = self.saved
-        needs_x, needs_weight, needs_bias = self.needs
-        if gradient.ndim != 2:
-            x, gradient, shape = rows(x), rows(gradient), x.shape
-        else:
-            shape = None
-        x_gradient = gradient.dot(weight) if needs_x else None
+        x, weight, shape = self.saved
+        gradient = rows(gradient)
         return (
-            x_gradient if shape is None or x_gradient is None else x_gradient.reshape(shape),
-            gradient.T.dot(x) if needs_weight else None,
-            sum_leading(gradient, 1) if needs_bias else None,
+            None if weight is None else gradient.dot(weight).reshape(shape),
+            None if x is None else gradient.T.dot(rows(x)),
+            sum_leading(gradient, 1) if self.needs[2] else None,
         )
 
 
 class MatMul(Op):
     """The matrix product over the last two axes; the others broadcast. Operands have at least 2 dimensions."""
 
-    saves = (0, 1)
-
     def forward(self, x: Array, y: Array) -> Array:
+        self.saves = PRODUCT_SAVES[self.needs]
         self.saved = x, y
         if x.ndim == 2 and y.ndim == 2:
             return x.dot(y)
@@ -80,9 +74,8 @@ class MatMul(Op):
 class Dot(Op):
     """The inner product of two vectors."""
 
-    saves = (0, 1)
-
     def forward(self, x: Array, y: Array) -> Array:
+        self.saves = PRODUCT_SAVES[self.needs]
         self.saved = x, y
         return x.dot(y)
 
@@ -93,15 +86,16 @@ class Dot(Op):
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias for input (..., in), weight (out, in), bias (out,)."""
-    x, w = input.array, weight.array
-    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1] or (bias is not None and bias.array.shape != w.shape[:1]):
-        raise RuntimeError(
-            f"linear: input {tuple(x.shape)}, weight {tuple(w.shape)} and bias {None if bias is None else tuple(bias.shape)} do not fit: "
-            "expected (..., in), (out, in) and (out,)"
-        )
-    if not (x.dtype is w.dtype and (bias is None or bias.array.dtype is w.dtype)):
+    dtype = weight.array.dtype
+    if input.array.dtype is not dtype or (bias is not None and bias.array.dtype is not dtype):
         _same_type("linear", input, weight, *[] if bias is None else [bias])
-    return Linear.apply(input, weight, bias)
+    try:
+        return Linear.apply(input, weight, bias)
+    except (ValueError, IndexError) as error:
+        raise RuntimeError(
+            f"linear: input {tuple(input.shape)}, weight {tuple(weight.shape)} and bias {None if bias is None else tuple(bias.shape)} "
+            "do not fit: expected (..., in), (out, in) and (out,)"
+        ) from error
 
 
 def _same_type(name: str, *tensors: Tensor) -> None:

@@ -20,7 +20,7 @@ class PairLoss(Op):
     kernel: ClassVar[Kernel]
     kernel_backward: ClassVar[Kernel]
 
-    def forward(self, x: Array, target: Array, *, reduction: str, weight: Array = None, **params: Any) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, target: Array, *, reduction: str, weight: Array = None, **params: Any) -> Array:
         losses = self.kernel(x, target, **params)
         if weight is not None:
             losses = losses * weight
@@ -101,9 +101,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
     return SmoothL1.apply(input, target, reduction=reduction, beta=float(beta))
 
 
-def binary_cross_entropy(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
-) -> Tensor:
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean") -> Tensor:
     """−target·log(input) − (1 − target)·log(1 − input) for probabilities `input`, times `weight`, reduced.
 
     ValueError for shapes that differ; RuntimeError for an input outside [0, 1].

@@ -14,7 +14,7 @@ from ..tensor import Tensor
 class LayerNorm(Op):
     saves = (0, 1)
 
-    def forward(self, x: Array, weight: Array, bias: Array, *, width: int, eps: float) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, weight: Array, bias: Array, *, width: int, eps: float) -> Array:
         rows = x.reshape(-1, width)
         flat = None if weight is None else weight.reshape(-1)
         y, mean, scale = kernels.layer_norm(rows, flat, None if bias is None else bias.reshape(-1), eps)
@@ -34,9 +34,7 @@ class LayerNorm(Op):
 class BatchNorm(Op):
     saves = (0, 1)
 
-    def forward(  # type: ignore[override]
-        self, x: Array, weight: Array, bias: Array, *, mean: Array, variance: Array, training: bool, eps: float
-    ) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array, *, mean: Array, variance: Array, training: bool, eps: float) -> Array:
         scale = 1 / array_module(x).sqrt(variance + eps)
         factor = scale if weight is None else scale * weight
         shift = -mean * factor if bias is None else bias - mean * factor
@@ -45,9 +43,7 @@ class BatchNorm(Op):
 
     def backward(self, gradient: Array) -> Any:
         x, weight, mean, scale, training = self.saved
-        of_x, of_weight, of_bias = kernels.batch_norm_backward(
-            _channels(gradient), _channels(x), weight, mean, scale, training
-        )
+        of_x, of_weight, of_bias = kernels.batch_norm_backward(_channels(gradient), _channels(x), weight, mean, scale, training)
         return of_x.reshape(x.shape), of_weight if self.needs[1] else None, of_bias if self.needs[2] else None
 
 
@@ -56,7 +52,7 @@ class ChannelAffine(Op):
 
     saves = (0, 1)
 
-    def forward(self, x: Array, weight: Array, bias: Array) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         self.saved = x, weight
         return kernels.scale_channels(_channels(x), weight, bias).reshape(x.shape)
 
@@ -139,12 +135,12 @@ def _check_channels(x: Array, *tensors: Tensor | None) -> None:
         raise RuntimeError(f"normalisation by channel expects (N, C, ...), got shape {x.shape}")
     for tensor in tensors:
         if tensor is not None and tensor.array.shape != (x.shape[1],):
-            raise RuntimeError(f"an input of shape {x.shape} has {x.shape[1]} channels, but a parameter or statistic has shape {tuple(tensor.shape)}")
+            raise RuntimeError(
+                f"an input of shape {x.shape} has {x.shape[1]} channels, but a parameter or statistic has shape {tuple(tensor.shape)}"
+            )
 
 
-def group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
+def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """Normalise each of `num_groups` groups of channels of each sample of (N, C, …) (Wu and He 2018), then weight and bias by channel.
 
     RuntimeError where the number of groups does not divide the channels.
@@ -162,4 +158,5 @@ def group_norm(
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """input / max(‖input‖ₚ, eps) along `dim`."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+    length: Tensor = input.norm(p, dim, keepdim=True).clamp(min=eps)
+    return input / length

@@ -10,13 +10,11 @@ from ...backend.reference.pad import Widths
 from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
-from .geometry import Pair, as_images, padded, pair, unpadded
+from .geometry import Pair, as_images, only, padded, pair, unpadded
 
 
 class MaxPool2d(Op):
-    def forward(  # type: ignore[override]
-        self, x: Array, *, window: Pair, stride: Pair, padding: Widths, dilation: Pair, size: Pair
-    ) -> Array:
+    def forward(self, x: Array, *, window: Pair, stride: Pair, padding: Widths, dilation: Pair, size: Pair) -> Array:
         inside = padded(x, padding, -float("inf"))
         y, index = kernels.max_pool(inside, window, stride, dilation, size)
         self.saved = index, inside.shape, padding, (window, stride, dilation)
@@ -28,9 +26,7 @@ class MaxPool2d(Op):
 
 
 class AvgPool2d(Op):
-    def forward(  # type: ignore[override]
-        self, x: Array, *, window: Pair, stride: Pair, padding: Widths, size: Pair, divisor: Any
-    ) -> Array:
+    def forward(self, x: Array, *, window: Pair, stride: Pair, padding: Widths, size: Pair, divisor: Any) -> Array:
         inside = padded(x, padding)
         self.saved = inside.shape, padding, (window, stride, divisor)
         return kernels.avg_pool(inside, window, stride, size, divisor)
@@ -43,7 +39,7 @@ class AvgPool2d(Op):
 class AdaptiveAvgPool2d(Op):
     """Two products with matrices of averages: rows @ x @ columnsᵀ."""
 
-    def forward(self, x: Array, *, size: Pair) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, *, size: Pair) -> Array:
         rows, columns = (_averages(x, length, wanted) for length, wanted in zip(x.shape[2:], size))
         self.saved = rows, columns
         return rows @ (x @ columns.T)
@@ -103,7 +99,7 @@ def avg_pool2d(
     return _as_batch(AvgPool2d, input, window=window, stride=steps, padding=widths, size=size, divisor=divisor)
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: int | None | tuple[int | None, int | None]) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
     """Averages that give an image of `output_size` (None keeps a side), whatever the input's size."""
     height, width = as_images("adaptive_avg_pool2d", input.array).shape[2:]
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
@@ -113,32 +109,37 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | None | tuple[int | Non
     return _as_batch(AdaptiveAvgPool2d, input, size=(rows, columns))
 
 
-def max_pool1d(input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0, dilation: int = 1) -> Tensor:
-    """max_pool2d over the last axis of (N, C, L)."""
-    steps = kernel_size if stride is None else stride
-    return max_pool2d(input.unsqueeze(-2), (1, kernel_size), (1, steps), (0, padding), (1, dilation)).squeeze(-2)
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+    """max_pool2d over the last axis of (N, C, L) or (C, L)."""
+    window, steps, sides, spread = map(only, (kernel_size, kernel_size if stride is None else stride, padding, dilation))
+    y = max_pool2d(input.unsqueeze(-2), (1, window), (1, steps), (0, sides), (1, spread), ceil_mode)
+    return y.squeeze(-2)  # type: ignore[no-any-return]
 
 
-def avg_pool1d(input: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
-    """avg_pool2d over the last axis of (N, C, L)."""
-    steps = kernel_size if stride is None else stride
-    return avg_pool2d(input.unsqueeze(-2), (1, kernel_size), (1, steps), (0, padding)).squeeze(-2)
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """avg_pool2d over the last axis of (N, C, L) or (C, L)."""
+    window, steps, sides = map(only, (kernel_size, kernel_size if stride is None else stride, padding))
+    y = avg_pool2d(input.unsqueeze(-2), (1, window), (1, steps), (0, sides), ceil_mode, count_include_pad)
+    return y.squeeze(-2)  # type: ignore[no-any-return]
 
 
 def _as_batch(op: type[Op], input: Tensor, **params: Any) -> Tensor:
     return op.apply(input, **params) if input.array.ndim == 4 else op.apply(input.unsqueeze(0), **params).squeeze(0)
 
 
-def _geometry(
-    name: str, x: Array, window: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> tuple[Pair, Widths]:
+def _geometry(name: str, x: Array, window: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool) -> tuple[Pair, Widths]:
     """The output's size, and the padding per side, with what the last window needs beyond the image in ceil mode."""
     image = as_images(name, x).shape[2:]
     if padding[0] * 2 > window[0] or padding[1] * 2 > window[1]:
         raise RuntimeError(f"{name}: padding {padding} is more than half of the window {window}")
-    (rows, top), (columns, left) = (
-        _side(image[i], window[i], stride[i], padding[i], dilation[i], ceil_mode) for i in (0, 1)
-    )
+    (rows, top), (columns, left) = (_side(image[i], window[i], stride[i], padding[i], dilation[i], ceil_mode) for i in (0, 1))
     if rows < 1 or columns < 1:
         raise RuntimeError(f"{name}: an image of {image[0]} x {image[1]} is smaller than the window {window} (dilation {dilation})")
     return (rows, columns), (top, left)

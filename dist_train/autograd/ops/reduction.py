@@ -115,7 +115,7 @@ class SqrtOfSum(Op):
 
 
 class Norm(Op):
-    """(Σ |x|^p)^(1/p); the gradient is 0 where the norm is 0."""
+    """(Σ |x|^p)^(1/p), for p = 0 the number of nonzero elements; the gradient is 0 where the norm is 0."""
 
     saves = (0,)
     saves_output = True
@@ -124,6 +124,8 @@ class Norm(Op):
         xp = array_module(x)
         if p == 2:
             y = xp.sqrt(xp.add.reduce(x * x, axis=axes, keepdims=keepdim))
+        elif p == 0:
+            y = xp.add.reduce(x != 0, axis=axes, keepdims=keepdim, dtype=x.dtype)
         else:
             y = xp.add.reduce(xp.abs(x) ** p, axis=axes, keepdims=keepdim) ** (1 / p)
         self.saved = x, y, p, axes, keepdim
@@ -132,6 +134,8 @@ class Norm(Op):
     def backward(self, gradient: Array) -> Array:
         x, y, p, axes, keepdim = self.saved
         xp = array_module(gradient)
+        if p == 0:
+            return xp.zeros_like(x)
         y, gradient = (restored(array, x.shape, axes, keepdim) for array in (y, gradient))
         if p == 2:
             return x * xp.where(y == 0, 0, gradient / y)
@@ -289,8 +293,6 @@ def norm(input: Tensor, p: Any = 2, dim: Dim = None, keepdim: bool = False) -> T
     axes = axes_of(dim, input.array.ndim)
     if order in (inf, -inf):
         return Extreme.apply(input.abs(), rule="max" if order > 0 else "min", axes=axes, keepdim=keepdim)
-    if order == 0:
-        return sum((input != 0)._cast(input.array.dtype), dim, keepdim)  # type: ignore[attr-defined]
     return Norm.apply(input, p=order, axes=axes, keepdim=keepdim)
 
 

@@ -15,7 +15,7 @@ from .promotion import floating
 class Softmax(Op):
     saves_output = True
 
-    def forward(self, x: Array, *, axis: int) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, *, axis: int) -> Array:
         y = kernels.softmax(x, axis)
         self.saved = y, axis
         return y
@@ -27,7 +27,7 @@ class Softmax(Op):
 class LogSoftmax(Op):
     saves_output = True
 
-    def forward(self, x: Array, *, axis: int) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, *, axis: int) -> Array:
         y = kernels.log_softmax(x, axis)
         self.saved = y, axis
         return y

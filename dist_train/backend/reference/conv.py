@@ -44,7 +44,8 @@ def conv2d_backward_input(
 ) -> Array:
     """The gradient of the (padded) input of `shape`."""
     result = xp.zeros(shape, gradient.dtype)
-    window, size = weight.shape[2:], gradient.shape[2:]
+    window: Pair = weight.shape[2:]
+    size: Pair = gradient.shape[2:]
     if shape[1] == weight.shape[0] == groups:
         for view, factor in zip(taps(result, window, stride, dilation, size), _per_tap(weight)):
             view += gradient * factor
@@ -63,7 +64,8 @@ def conv2d_backward_weight(
     xp: ModuleType, gradient: Array, x: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int
 ) -> Array:
     """The gradient of the weight of `shape`."""
-    window, size = shape[2:], gradient.shape[2:]
+    window: Pair = (shape[2], shape[3])
+    size: Pair = gradient.shape[2:]
     if x.shape[1] == shape[0] == groups:
         sums = [xp.einsum("nchw,nchw->c", gradient, view) for view in taps(x, window, stride, dilation, size)]
         return xp.stack(sums, 1).reshape(shape)

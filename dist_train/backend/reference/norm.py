@@ -63,9 +63,7 @@ def scale_channels(xp: ModuleType, x: Array, factor: Array, shift: Array) -> Arr
 
 
 @kernel
-def batch_norm_backward(
-    xp: ModuleType, gradient: Array, x: Array, weight: Array, mean: Array, scale: Array, training: bool
-) -> Gradients:
+def batch_norm_backward(xp: ModuleType, gradient: Array, x: Array, weight: Array, mean: Array, scale: Array, training: bool) -> Gradients:
     """Gradients of x (N, C, L), weight and bias (C,) for y = (x − mean)·scale·weight + bias.
 
     In training mean and scale were those of x, so the gradient flows through them too.

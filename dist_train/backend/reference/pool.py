@@ -58,9 +58,7 @@ def avg_pool(xp: ModuleType, x: Array, window: Pair, stride: Pair, size: Pair, d
 
 
 @kernel
-def avg_pool_backward(
-    xp: ModuleType, gradient: Array, shape: tuple[int, ...], window: Pair, stride: Pair, divisor: Array
-) -> Array:
+def avg_pool_backward(xp: ModuleType, gradient: Array, shape: tuple[int, ...], window: Pair, stride: Pair, divisor: Array) -> Array:
     """The gradient of the (padded) input of `shape`."""
     share = gradient / divisor
     result = xp.zeros(shape, gradient.dtype)

@@ -1,0 +1,26 @@
+"""The command line: `dist-train run …`, `dist-train doctor`, or the same after `python -m launcher`."""
+
+import sys
+
+from launcher.command_line import Options, parse
+from launcher.doctor import doctor
+from launcher.errors import LaunchError
+from launcher.run import run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command that `arguments` (default: the process's own) ask for; returns the exit status."""
+    options = parse(arguments)
+    try:
+        return dispatch(options)
+    except LaunchError as error:
+        print(f"dist-train: {error}", file=sys.stderr)
+        return error.status
+
+
+def dispatch(options: Options) -> int:
+    return doctor(options.json) if options.command == "doctor" else run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

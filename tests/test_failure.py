@@ -1,0 +1,109 @@
+"""One rank fails: the job ends within seconds, with that rank's traceback, however it was started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mpi import FLAVOURS, PROGRAMS, ROOT, command, environment, run
+
+LIMIT = 5  # seconds from the failure to the end of the job; start-up is measured apart and allowed on top
+
+
+def timed(argv, **extra):
+    start = time.monotonic()
+    result = subprocess.run(argv, env=environment(**extra), capture_output=True, text=True, timeout=60, cwd=ROOT)
+    return result, time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """Seconds of the whole program when nothing fails, by interpreter."""
+    seconds = {}
+
+    def measure(python):
+        if python not in seconds:
+            result, seconds[python] = timed(command(python, 3, PROGRAMS / "fail.py", "nowhere"))
+            assert result.returncode == 0 and result.stdout.count("done") == 3, result.stderr
+        return seconds[python]
+
+    return measure
+
+
+@pytest.mark.parametrize("where", ["before", "dataset", "forward", "between", "atexit", "thread"])
+@pytest.mark.parametrize("python", FLAVOURS)
+def test_an_exception_ends_the_job(python, where, healthy):
+    result, seconds = timed(command(python, 3, PROGRAMS / "fail.py", where))
+    assert result.returncode not in (0, None)
+    assert seconds < healthy(python) + LIMIT
+    lines = result.stderr.splitlines()
+    assert f"ValueError: failed as asked: {where}" in result.stderr
+    assert any("rank 1 of 3" in line for line in lines)
+    assert "rank 1 of 3" in next(line for line in lines if "rank" in line or "Traceback" in line)
+
+
+@pytest.mark.parametrize("where", ["kill", "exit"])
+@pytest.mark.parametrize("python", FLAVOURS)
+def test_a_rank_that_dies_or_leaves_ends_the_job(python, where, healthy):
+    result, seconds = timed(command(python, 3, PROGRAMS / "fail.py", where))
+    assert result.returncode != 0
+    assert "done" not in result.stdout
+    assert seconds < healthy(python) + 2 * LIMIT
+
+
+@pytest.mark.parametrize("python", FLAVOURS)
+def test_as_a_module_and_under_the_launcher(python, healthy):
+    for argv in (
+        command(python, 3, "-m", "tests.programs.fail", "forward"),
+        [python, "-m", "launcher", "run", "-n", "3", str(PROGRAMS / "fail.py"), "forward"],
+    ):
+        result, seconds = timed(argv)
+        assert result.returncode not in (0, None)
+        assert "ValueError: failed as asked: forward" in result.stderr
+        assert seconds < healthy(python) + LIMIT
+
+
+@pytest.mark.parametrize("python", FLAVOURS)
+def test_ctrl_c_ends_all_ranks(python, tmp_path):
+    program = tmp_path / "wait.py"
+    program.write_text(
+        "import time, os\nimport dist_train as dt\ndt.distributed.barrier()\n"
+        f"open(r'{tmp_path}/' + str(os.getpid()), 'w').close()\ntime.sleep(60)\n"
+    )
+    job = subprocess.Popen(command(python, 2, program), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while len(list(tmp_path.iterdir())) < 3:
+            assert job.poll() is None
+            time.sleep(0.05)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(15) != 0
+        pids = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+        deadline = time.monotonic() + 5
+        while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    finally:
+        job.kill()
+        job.communicate()
+
+
+def test_a_foreign_mpirun_is_recognised(tmp_path):
+    """Every rank would believe it is alone: what Open MPI's mpirun sets, with an MPI that does not know of it."""
+    program = tmp_path / "alone.py"
+    program.write_text("import dist_train as dt\ndt.distributed.init_process_group()\n")
+    foreign = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+    result = run(sys.executable, 1, program, check=False, **foreign)
+    assert result.returncode != 0
+    assert "Open MPI started 2 ranks" in result.stderr and "dist-train doctor" in result.stderr
+
+
+def test_mpi_missing(tmp_path):
+    program = tmp_path / "missing.py"
+    program.write_text(
+        "import sys\nsys.modules['mpi4py'] = None\nimport dist_train as dt\ndt.distributed.init_process_group()\n"
+    )
+    result = run(sys.executable, 1, program, check=False, PMI_RANK=0, PMI_SIZE=2)
+    assert result.returncode != 0
+    assert 'pip install "dist-train[mpi]"' in result.stderr
