@@ -1,3 +1,5 @@
+# ruff: noqa: F401
+# mypy: implicit-reexport
 """Data-parallel training on NumPy and CuPy arrays over MPI, with PyTorch's names.
 
     import dist_train as dt
@@ -7,7 +9,8 @@ Tensors and their operations are here at once; everything else is imported when 
 little more than `import numpy`.
 """
 
-import importlib
+import builtins as _builtins
+import importlib as _importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
@@ -261,9 +264,9 @@ _OBJECTS = {
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module("." + name, __name__)
+        return _importlib.import_module("." + name, __name__)
     if name in _OBJECTS:
-        value = getattr(importlib.import_module(_OBJECTS[name], __name__), name)
+        value = getattr(_importlib.import_module(_OBJECTS[name], __name__), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -278,7 +281,7 @@ def numel(input: Tensor) -> Any:
     return input.numel()
 
 
-def load(f: Any, map_location: Any = None, *, weights_only: bool = True) -> Any:
+def load(f: Any, map_location: Any = None, *, weights_only: _builtins.bool = True) -> Any:
     """What `save` wrote to `f` (a path or a binary file), with Tensors on `map_location`. Data only: no code is ever run."""
     from .checkpoint import load
 

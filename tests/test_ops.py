@@ -174,7 +174,12 @@ row("split-part", lambda m, x: x.split(2, 1)[0] * x.split(2, 1)[1], real(3, 4))
 row("chunk", lambda m, x: [*x.chunk(3), *m.chunk(x, 2, dim=1), *x.chunk(9)], real(5, 4))
 row("unbind", lambda m, x: [*x.unbind(), *m.unbind(x, 1), *x], real(2, 3))
 row("repeat", lambda m, x: [x.repeat(2, 3), x.repeat(2, 1, 2), m.tile(x, (2,))], real(2, 3))
-row("repeat_interleave", lambda m, x, n: [x.repeat_interleave(2), x.repeat_interleave(2, dim=1), m.repeat_interleave(x, n, dim=0)], real(2, 3), integers(3, 2))
+row(
+    "repeat_interleave",
+    lambda m, x, n: [x.repeat_interleave(2), x.repeat_interleave(2, dim=1), m.repeat_interleave(x, n, dim=0)],
+    real(2, 3),
+    integers(3, 2),
+)
 row("meshgrid", lambda m, x, y: [*m.meshgrid(x, y, indexing="ij"), *m.meshgrid([x, y], indexing="xy")], real(2), real(3))
 row("flip", lambda m, x: [x.flip(0), x.flip(0, 1), m.flip(x, (1,)), m.flip(x, [-1])], real(2, 3))
 row("roll", lambda m, x: [x.roll(1), m.roll(x, 1, 0), x.roll((1, -2), (0, 1)), x.roll(shifts=2, dims=1)], real(2, 3))
@@ -209,7 +214,12 @@ row("index_select", lambda m, x, i: [x.index_select(0, i), m.index_select(x, 1, 
 row("index_add", lambda m, x, y, i: x.index_add(0, i, y, alpha=2), real(3, 4), real(5, 4), integers(3, 5))
 row("masked_fill", lambda m, x, c: [x.masked_fill(c, -1e9), m.masked_fill(x, c[0], 0)], real(3, 4), mask(3, 4))
 row("masked_fill-tensor", lambda m, x, v, c: x.masked_fill(c, v), real(3, 4), real(), mask(3, 4))
-row("masked_fill-broadcast", lambda m, x, c: (x * m.ones(2, 3, 4, dtype=x.dtype)).masked_fill(c == 0, float("-inf")).exp(), real(3, 4), mask(3, 4))
+row(
+    "masked_fill-broadcast",
+    lambda m, x, c: (x * m.ones(2, 3, 4, dtype=x.dtype)).masked_fill(c == 0, float("-inf")).exp(),
+    real(3, 4),
+    mask(3, 4),
+)
 row("masked_select", lambda m, x, c: [x.masked_select(c), m.masked_select(x, c[0])], real(3, 4), mask(3, 4))
 row("masked_scatter", lambda m, x, y, c: x.masked_scatter(c, y), real(3, 4), real(12), mask(3, 4))
 row("narrow", lambda m, x: [x.narrow(0, 1, 2), m.narrow(x, 1, -2, 1), x.select(1, 2)], real(3, 4))
@@ -221,7 +231,11 @@ row("topk", lambda m, x: [*x.topk(2), *m.topk(x, 1, 0), *x.topk(3, largest=False
 row("unique", lambda m, i: [m.unique(i), *m.unique(i, return_inverse=True, return_counts=True)], integers(4, 3, 4))
 row("unique-dim", lambda m, i: m.unique(i, dim=0), integers(2, 9, 2))
 row("bincount", lambda m, i: [m.bincount(i), i.bincount(minlength=9)], integers(5, 20))
-row("searchsorted", lambda m, x: [m.searchsorted(m.arange(5.0), x.float()), m.searchsorted(m.arange(5), m.arange(9) - 2, right=True)], positive(4))
+row(
+    "searchsorted",
+    lambda m, x: [m.searchsorted(m.arange(5.0), x.float()), m.searchsorted(m.arange(5), m.arange(9) - 2, right=True)],
+    positive(4),
+)
 
 # products
 row("matmul", lambda m, x, y: x @ y, real(3, 4), real(4, 2))
@@ -384,7 +398,9 @@ def test_promotion(operation: str, left: tuple[str, str]) -> None:
             continue
         result = apply(operand(dt, *left), operand(dt, *right))
         assert result.dtype.name == str(expected.dtype).removeprefix("torch."), (left, right)
-        np.testing.assert_allclose(host(result), host(expected), rtol=2e-3 if expected.dtype == torch.float16 else 1e-6, err_msg=str((left, right)))
+        np.testing.assert_allclose(
+            host(result), host(expected), rtol=2e-3 if expected.dtype == torch.float16 else 1e-6, err_msg=str((left, right))
+        )
 
 
 @pytest.mark.parametrize("left", TYPES)

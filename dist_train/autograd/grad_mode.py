@@ -41,10 +41,11 @@ class _Switch:
     """A context manager and decorator (with or without parentheses) that sets the mode inside; it may be nested."""
 
     _enabled: bool
+    _stack: list[bool]
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
-        self._stack: list[bool] = []
+        self._stack = []
         return self if function is None else self(function)
 
     def __enter__(self) -> None:

@@ -55,7 +55,9 @@ def _checked_inputs(inputs: tuple[Any, ...]) -> list[int]:
         raise ValueError("gradcheck needs at least one input that requires grad")
     for i in checked:
         if inputs[i].array.dtype != np.float64:
-            raise ValueError(f"gradcheck needs float64 inputs: input {i} is {inputs[i].array.dtype}, whose rounding hides errors; use .double()")
+            raise ValueError(
+                f"gradcheck needs float64 inputs: input {i} is {inputs[i].array.dtype}, whose rounding hides errors; use .double()"
+            )
     return checked
 
 

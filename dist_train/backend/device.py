@@ -106,7 +106,7 @@ def to_device(array: Array, device: Device) -> Array:
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
     """`array` as a NumPy array, without a copy when it is one."""
-    return cupy().asnumpy(array) if is_device_array(array) else np.asarray(array)  # type: ignore[no-any-return]
+    return cupy().asnumpy(array) if is_device_array(array) else np.asarray(array)
 
 
 def synchronize() -> None:

@@ -33,7 +33,5 @@ class quiet:
     def __enter__(self) -> None:
         self._token = set_error_state(IGNORE)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         reset_error_state(self._token)

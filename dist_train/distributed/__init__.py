@@ -1,5 +1,6 @@
 """Training over ranks: `distribute` and its parts, and torch's collectives by torch's names."""
 
+from ..utils.data.distributed import DistributedSampler
 from .collectives import (
     ReduceOp,
     all_gather,
@@ -30,6 +31,8 @@ from .collectives import (
 from .distribute import distribute
 from .editing import edit
 from .loader import split
+
+DistributedSampler.world = staticmethod(lambda: (get_rank(), get_world_size()))
 
 __all__ = [
     "ReduceOp",

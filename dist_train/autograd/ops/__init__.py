@@ -19,3 +19,23 @@ from . import (
     softmax,
     sorting,
 )
+
+__all__ = [
+    "activation",
+    "arrangement",
+    "comparison",
+    "conversion",
+    "creation",
+    "einsum",
+    "elementwise",
+    "indexing",
+    "inplace",
+    "joining",
+    "linalg",
+    "pointwise",
+    "reduction",
+    "sampling",
+    "shape",
+    "softmax",
+    "sorting",
+]

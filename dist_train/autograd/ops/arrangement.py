@@ -140,7 +140,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
     for _ in range(n):
         size = result.array.shape[axis_of(dim, result.array.ndim)]
         upper, lower = narrow(result, dim, min(1, size), max(0, size - 1)), narrow(result, dim, 0, max(0, size - 1))
-        result = upper ^ lower if result.array.dtype.kind == "b" else upper - lower  # type: ignore[operator]
+        result = upper ^ lower if result.array.dtype.kind == "b" else upper - lower
     return result
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...backend.reference import conv as kernels
 from ...backend.reference import pad as pad_kernels
+from ...backend.reference.norm import channel_sum
 from ...backend.reference.pad import Widths
 from ..engine import Array
 from ..function import Op
@@ -33,7 +34,7 @@ class Conv2d(Op):
         if self.needs[1]:
             of_weight = kernels.conv2d_backward_weight(gradient, inside, weight.shape, *geometry)
         if self.needs[2]:
-            of_bias = gradient.sum(3).sum(2).sum(0)
+            of_bias = channel_sum(gradient.reshape(*gradient.shape[:2], -1))
         return of_x, of_weight, of_bias
 
 

@@ -87,8 +87,7 @@ CharTensor = TensorType("CharTensor", np.int8)
 ByteTensor = TensorType("ByteTensor", np.uint8)
 BoolTensor = TensorType("BoolTensor", np.bool_)
 _TYPES = {
-    t.dtype: t
-    for t in (FloatTensor, DoubleTensor, HalfTensor, LongTensor, IntTensor, ShortTensor, CharTensor, ByteTensor, BoolTensor)
+    t.dtype: t for t in (FloatTensor, DoubleTensor, HalfTensor, LongTensor, IntTensor, ShortTensor, CharTensor, ByteTensor, BoolTensor)
 }
 _BY_NAME = {t.__name__: t for t in _TYPES.values()}
 

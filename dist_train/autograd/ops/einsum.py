@@ -9,7 +9,7 @@ from ...backend.device import array_module
 from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
-from .joining import _promoted as promoted
+from .joining import promoted
 
 
 class Einsum(Op):
@@ -60,9 +60,7 @@ def _implicit(left: str) -> str:
     return ("..." if "..." in left else "") + "".join(sorted([x for x in set(letters) if letters.count(x) == 1]))
 
 
-def _without_ellipsis(
-    equation: str, tensors: list[Tensor], terms: list[str], result: str
-) -> tuple[list[Tensor], list[str], str]:
+def _without_ellipsis(equation: str, tensors: list[Tensor], terms: list[str], result: str) -> tuple[list[Tensor], list[str], str]:
     """Every "..." spelled out with unused letters; axes of size 1 that broadcast are dropped."""
     named = [len(term.replace("...", "")) for term in terms]
     extra = [tensor.array.ndim - count for tensor, count in zip(tensors, named)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...backend.device import array_module
+from ...backend.floating import quiet
 from ..engine import Array
 from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
@@ -171,107 +172,105 @@ class Remainder(Op):
 
 @method
 def add(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
-    """x + alpha · y."""
-    if alpha != 1:
-        y = mul(y, alpha) if isinstance(y, Tensor) else y * alpha
-    input, other = promote(input, other)
-    return Add.apply(input, other)
+    """input + alpha · other."""
+    x, y = promote(input, other if alpha == 1 else other * alpha)
+    return Add.apply(x, y)
 
 
 @method
 def sub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
-    """x - alpha · y."""
-    if alpha != 1:
-        y = mul(y, alpha) if isinstance(y, Tensor) else y * alpha
-    input, other = promote(input, other)
-    return Sub.apply(input, other)
+    """input - alpha · other."""
+    x, y = promote(input, other if alpha == 1 else other * alpha)
+    return Sub.apply(x, y)
 
 
 def rsub(input: Tensor, other: Any) -> Tensor:
-    """y - x."""
-    input, other = promote(input, other)
-    return Sub.apply(other, input)
+    """other - input."""
+    x, y = promote(input, other)
+    return Sub.apply(y, x)
 
 
 @method
 def mul(input: Tensor, other: Any) -> Tensor:
-    """x · y, element by element."""
-    input, other = promote(input, other)
-    return Mul.apply(input, other)
+    """input · other, element by element."""
+    x, y = promote(input, other)
+    return Mul.apply(x, y)
 
 
 @method
 def div(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """x / y; two integers give the default floating-point type. `rounding_mode`: None, "floor" or "trunc"."""
+    """input / other; two integers give the default floating-point type. `rounding_mode`: None, "floor" or "trunc"."""
     if rounding_mode is not None:
         return _rounded_div(input, other, rounding_mode)
-    input, other = promote_float(input, other)
-    return Div.apply(input, other)
+    x, y = promote_float(input, other)
+    return Div.apply(x, y)
 
 
 def rdiv(input: Tensor, other: Any) -> Tensor:
-    """y / x."""
-    input, other = promote_float(input, other)
-    return Div.apply(other, input)
+    """other / input."""
+    x, y = promote_float(input, other)
+    return Div.apply(y, x)
 
 
 def _rounded_div(input: Tensor, other: Any, rounding_mode: str) -> Tensor:
-    if rounding_mode == "floor":
-        return floor_divide(input, other)
-    if rounding_mode != "trunc":
+    if rounding_mode not in ("floor", "trunc"):
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', not {rounding_mode!r}")
-    input, other = promote(input, other)
-    x, y = _array(x), _array(y)
-    xp = array_module(x)
-    if x.array.dtype.kind == "f":
-        return Tensor(xp.trunc(xp.true_divide(x, y)))
-    quotient = xp.floor_divide(xp.abs(x), xp.abs(y))
-    return Tensor((quotient * xp.sign(x) * xp.sign(y)).astype(x.array.dtype))
+    quotient = floor_divide(input, other)
+    if rounding_mode == "floor":
+        return quotient
+    return add(quotient, (quotient < 0) & remainder(input, other).ne(0))  # the quotient rounded down, one up where it is negative
 
 
+@method
 def floor_divide(input: Any, other: Any) -> Tensor:
     """The quotient rounded down; it has no gradient. RuntimeError where an integer is divided by zero."""
-    input, other = promote(input, other)
-    x, y = _array(x), _array(y)
-    if result_type(input, other).kind != "f" and (y == 0 if not isinstance(y, Tensor) else bool((y == 0).any())):
+    operands = promote(input, other)
+    x, y = (value.array if isinstance(value, Tensor) else value for value in operands)
+    if result_type(*operands).kind != "f" and not (y.all() if isinstance(operands[1], Tensor) else y):
         raise RuntimeError("integer division by zero")
-    return Tensor(array_module(x if isinstance(x, Tensor) else y).floor_divide(x, y))
+    with quiet():
+        return Tensor(array_module(x if isinstance(operands[0], Tensor) else y).floor_divide(x, y))
+
+
+def rfloor_divide(input: Tensor, other: Any) -> Tensor:
+    """other // input."""
+    return floor_divide(other, input)
 
 
 @method
 def remainder(input: Tensor, other: Any) -> Tensor:
-    """x modulo y, with the sign of y."""
-    input, other = promote(input, other)
-    return Remainder.apply(input, other)
+    """input modulo other, with the sign of other."""
+    x, y = promote(input, other)
+    return Remainder.apply(x, y)
 
 
 def rremainder(input: Tensor, other: Any) -> Tensor:
-    """y modulo x."""
-    input, other = promote(input, other)
-    return Remainder.apply(other, input)
+    """other modulo input."""
+    x, y = promote(input, other)
+    return Remainder.apply(y, x)
 
 
 @method
 def pow(input: Any, exponent: Any) -> Tensor:
-    """x to the power `exponent`; one of the two may be a number."""
-    x, exponent = promote(x, exponent)
+    """input to the power `exponent`; one of the two may be a number."""
+    x, y = promote(input, exponent)
     if isinstance(x, Tensor) and x.array.dtype == BOOL:
         raise TypeError("a power of booleans is not defined: convert them first, x.long()")
-    if isinstance(exponent, (int, float)):
-        return Power.apply(x, exponent=exponent)
-    return Pow.apply(x, exponent)
+    if isinstance(y, (int, float)):
+        return Power.apply(x, exponent=y)
+    return Pow.apply(x, y)
 
 
 def rpow(input: Tensor, base: Any) -> Tensor:
-    """base to the power x."""
-    return pow(base, x)
+    """base to the power input."""
+    return pow(base, input)
 
 
-def _extremum(input: Any, other: Any, rule: str) -> Tensor:
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
-        raise TypeError(f"{rule} takes two tensors, not {type(x).__name__} and {type(y).__name__}; for a number use clamp")
-    input, other = promote(input, other)
-    return Extremum.apply(input, other, rule=rule)
+def _extremum(input: Tensor, other: Tensor, rule: str) -> Tensor:
+    if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+        raise TypeError(f"{rule} takes two tensors, not {type(input).__name__} and {type(other).__name__}; for a number use clamp")
+    x, y = promote(input, other)
+    return Extremum.apply(x, y, rule=rule)
 
 
 @method
@@ -287,33 +286,28 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
-    """x where `condition` holds, else y; with the condition alone, the indices of its nonzero elements (one tensor per dimension)."""
-    if x is None and y is None:
+    """`input` where `condition` holds, else `other`; the condition alone: the indices of its nonzero elements, one tensor per dimension."""
+    if input is None and other is None:
         return tuple([Tensor(index) for index in condition.array.nonzero()])
     if condition.array.dtype != BOOL:
         raise TypeError(f"where needs a condition of booleans, not {condition.array.dtype}")
-    input, other = operand(x), operand(y)
+    x, y = operand(input), operand(other)
     if not isinstance(x, Tensor) and not isinstance(y, Tensor):
-        x = Tensor(array_module(condition.array).asarray(x, result_type(input, other)))
-    input, other = promote(input, other)
-    return Where.apply(input, other, condition=condition.array)
+        x = Tensor(array_module(condition.array).asarray(x, result_type(x, y)))
+    x, y = promote(x, y)
+    return Where.apply(x, y, condition=condition.array)
 
 
 def _where_method(input: Tensor, condition: Tensor, other: Any) -> Tensor:
-    """x where `condition` holds, else `other`."""
-    return where(condition, x, other)  # type: ignore[no-any-return]
-
-
-def _array(value: Any) -> Any:
-    return value.array if isinstance(value, Tensor) else value
+    """`input` where `condition` holds, else `other`."""
+    return where(condition, input, other)  # type: ignore[no-any-return]
 
 
 subtract, multiply, divide, true_divide = sub, mul, div, div
 _NAMES = {
     "__add__": add, "__radd__": add, "__sub__": sub, "__rsub__": rsub, "__mul__": mul, "__rmul__": mul, "__truediv__": div,
-    "__rtruediv__": rdiv, "__floordiv__": floor_divide, "__rfloordiv__": lambda input, other: floor_divide(other, input), "__mod__": remainder,
-    "__rmod__": rremainder, "__pow__": pow, "__rpow__": rpow, "where": _where_method, "floor_divide": floor_divide,
-    "subtract": sub, "multiply": mul, "divide": div, "true_divide": div,
+    "__rtruediv__": rdiv, "__floordiv__": floor_divide, "__rfloordiv__": rfloor_divide, "__mod__": remainder, "__rmod__": rremainder,
+    "__pow__": pow, "__rpow__": rpow, "where": _where_method, "subtract": sub, "multiply": mul, "divide": div, "true_divide": div,
 }  # fmt: skip
 for _name, _function in _NAMES.items():
     setattr(Tensor, _name, _function)

@@ -139,7 +139,7 @@ def _raw_index(input: Tensor, index: Any) -> tuple[Any, bool]:
     """An index for the array, and whether it is a basic one."""
     if isinstance(index, tuple):
         parts = [_raw_part(input, part) for part in index]
-        return tuple([part for part, _ in parts]), all([basic for _, basic in parts])
+        return tuple([part for part, _ in parts]), all(basic for _, basic in parts)
     return _raw_part(input, index)
 
 
@@ -152,7 +152,7 @@ def _raw_part(input: Tensor, part: Any) -> tuple[Any, bool]:
         return int(part), True
     if isinstance(part, (bool, np.bool_, list, tuple, range, np.ndarray)):
         values = [int(x) if isinstance(x, Tensor) else x for x in part] if isinstance(part, (list, tuple)) else part
-        return _index_array(input, np.asarray(values, *[np.int64] if not np.size(values) else []))
+        return _index_array(input, np.asarray(values, np.int64 if not np.size(values) else None))  # an empty list has no type
     raise TypeError(f"a tensor is indexed by integers, slices, None, ..., tensors and lists, not {type(part).__name__}")
 
 
@@ -194,7 +194,7 @@ def _grid(input: Tensor, dim: int, index: Tensor) -> tuple[Array, ...]:
     axis = axis_of(dim, x.ndim)
     if positions.dtype.kind != "i":
         raise RuntimeError(f"the index must be of type int64, not {positions.dtype}")
-    if positions.size and not (0 <= int(positions.min()) and int(positions.max()) < x.shape[axis]):
+    if positions.size and (int(positions.min()) < 0 or int(positions.max()) >= x.shape[axis]):
         raise IndexError(f"an index from {int(positions.min())} to {int(positions.max())} along a dimension of {x.shape[axis]}")
     xp = array_module(x)
     return tuple([positions if i == axis else _axis_positions(xp, i, positions.shape) for i in range(x.ndim)])

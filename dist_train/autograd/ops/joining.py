@@ -84,11 +84,11 @@ def _view(array: Array, base: Tensor, node: Any) -> Tensor:
     return view
 
 
-def _promoted(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+def promoted(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     if not tensors:
         raise RuntimeError(f"{name} needs at least one tensor")
     first = tensors[0].array.dtype
-    if all([tensor.array.dtype is first for tensor in tensors]):
+    if all(tensor.array.dtype is first for tensor in tensors):
         return list(tensors)
     dtype = result_type(*tensors)
     return [tensor._cast(dtype) for tensor in tensors]
@@ -96,7 +96,7 @@ def _promoted(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors one after another along `dim`; the other dimensions must agree."""
-    tensors = _promoted("cat", tensors)
+    tensors = promoted("cat", tensors)
     tensors = [tensor for tensor in tensors if tensor.array.shape != (0,)] or tensors[:1]
     axis = axis_of(dim, tensors[0].array.ndim)
     shapes = [tensor.array.shape for tensor in tensors]
@@ -107,7 +107,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors, all of one shape, along a new dimension."""
-    tensors = _promoted("stack", tensors)
+    tensors = promoted("stack", tensors)
     shapes = {tensor.array.shape for tensor in tensors}
     if len(shapes) > 1:
         raise RuntimeError(f"stack needs tensors of one shape, not {', '.join(map(str, sorted(shapes)))}")

@@ -11,6 +11,7 @@ from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
 from .broadcasting import sum_leading, unbroadcast
 from .promotion import promote
+from .shape import squeeze, unsqueeze
 
 
 def rows(x: Array) -> Array:
@@ -25,10 +26,7 @@ class Linear(Op):
         needs_x, needs_weight, _ = self.needs
         self.saves = PRODUCT_SAVES[needs_x, needs_weight]
         self.saved = x if needs_weight else None, weight if needs_x else None, x.shape
-        if x.ndim == 2:
-            y = x.dot(weight.T)
-        else:
-            y = rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
+        y = x.dot(weight.T) if x.ndim == 2 else rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
         if bias is not None:
             y += bias
         return y
@@ -117,9 +115,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if x.ndim == 1 and y.ndim == 1:
         return Dot.apply(input, other)
     if x.ndim == 1:
-        return MatMul.apply(input.unsqueeze(0), other).squeeze(-2)
+        return squeeze(MatMul.apply(unsqueeze(input, 0), other), -2)
     if y.ndim == 1:
-        return MatMul.apply(input, other.unsqueeze(1)).squeeze(-1)
+        return squeeze(MatMul.apply(input, unsqueeze(other, 1)), -1)
     return MatMul.apply(input, other)
 
 
@@ -161,7 +159,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """The products of each element of one vector with each of another."""
     if input.array.ndim != 1 or vec2.array.ndim != 1:
         raise RuntimeError(f"outer takes two vectors, not shapes {tuple(input.shape)} and {tuple(vec2.shape)}")
-    return input.unsqueeze(1) * vec2
+    return unsqueeze(input, 1) * vec2
 
 
 @method

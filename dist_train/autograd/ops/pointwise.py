@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable
 from math import log as ln
 from types import ModuleType
@@ -26,8 +25,8 @@ class OfInput(Op):
     """y = value(x) whose gradient is a function of x."""
 
     saves = (0,)
-    value: ClassVar[Value]
-    rule: ClassVar[Rule]
+    value: ClassVar[Any]
+    rule: ClassVar[Any]
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
@@ -43,8 +42,8 @@ class OfOutput(Op):
     """y = value(x) whose gradient is a function of y."""
 
     saves_output = True
-    value: ClassVar[Value]
-    rule: ClassVar[Rule]
+    value: ClassVar[Any]
+    rule: ClassVar[Any]
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
@@ -57,23 +56,27 @@ class OfOutput(Op):
         return self.rule(xp, gradient, y)
 
 
-class Step(OfInput):
-    """y = value(x), constant almost everywhere: the gradient is 0."""
+class Step(Op):
+    """y = value(x) whose gradient needs neither: -x, and what is constant almost everywhere."""
 
-    saves = ()
+    value: ClassVar[Any]
+    rule: ClassVar[Any]
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
-        self.saved = xp, None
+        self.saved = (xp,)
         return self.value(xp, x)
 
+    def backward(self, gradient: Array) -> Array:
+        return self.rule(self.saved[0], gradient, None)
 
-def _function(base: builtins.type[Op], name: str, value: Value, rule: Rule, summary: str, integers: bool = False) -> Callable[[Tensor], Tensor]:
+
+def _function(base: type[Op], name: str, value: Value, rule: Rule, summary: str, integers: bool = False) -> Callable[[Tensor], Tensor]:
     """Make the Op and its function, attached to Tensor; without `integers` these become the default floating-point type first."""
-    op = builtins.type(name.capitalize(), (base,), {"value": staticmethod(value), "rule": staticmethod(rule), "__doc__": summary})
+    op: type[Op] = type(name.capitalize(), (base,), {"value": staticmethod(value), "rule": staticmethod(rule), "__doc__": summary})
 
-    def function(x: Tensor) -> Tensor:
-        return op.apply(x if integers or x.array.dtype.kind == "f" else floating(x))
+    def function(input: Tensor) -> Tensor:
+        return op.apply(input if integers or input.array.dtype.kind == "f" else floating(input))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = summary
@@ -122,19 +125,19 @@ _round = _function(Step, "round", _rounded("rint"), _zero, "The nearest integer,
 
 
 @method
-def round(x: Tensor, *, decimals: int = 0) -> Tensor:
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest multiple of 10^-decimals, halves to even; the gradient is 0."""
-    return _round(x * 10**decimals) / 10**decimals if decimals else _round(x)
+    return _round(input * 10**decimals) / 10**decimals if decimals else _round(input)
 
 
 class Clamp(Op):
-    """x kept within [min, max]; at the border the gradient still passes."""
+    """x kept within [low, high]; at the border the gradient still passes."""
 
     saves = (0,)
 
-    def forward(self, x: Array, *, min: Any, max: Any) -> Array:
-        self.saved = x, min, max
-        return array_module(x).clip(x, min, max)
+    def forward(self, x: Array, *, low: Any, high: Any) -> Array:
+        self.saved = x, low, high
+        return array_module(x).clip(x, low, high)
 
     def backward(self, gradient: Array) -> Array:
         x, low, high = self.saved
@@ -143,28 +146,28 @@ class Clamp(Op):
 
 
 @method
-def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """x kept within [min, max]; either bound may be missing, a number or a tensor."""
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """`input` kept within [min, max]; either bound may be missing, a number or a tensor."""
     if min is None and max is None:
         raise ValueError("clamp needs min, max or both")
-    min, max = operand(min) if min is not None else None, operand(max) if max is not None else None
-    if isinstance(min, Tensor) or isinstance(max, Tensor):
-        return _clamp_by_tensors(x, min, max)
-    if x.array.dtype.kind != "f" and (isinstance(min, float) or isinstance(max, float)):
-        x = floating(x)
-    return Clamp.apply(x, min=min, max=max)
+    low, high = (None if bound is None else operand(bound) for bound in (min, max))
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return _clamp_by_tensors(input, low, high)
+    if input.array.dtype.kind != "f" and (isinstance(low, float) or isinstance(high, float)):
+        input = floating(input)
+    return Clamp.apply(input, low=low, high=high)
 
 
 def _clamp_by_tensors(x: Tensor, low: Any, high: Any) -> Tensor:
     """By selection, so that each element's gradient goes to the one it was taken from (to x at the border)."""
     if low is not None:
-        x = where(x < low, low, x)  # type: ignore[operator]
-    return x if high is None else where(x > high, high, x)  # type: ignore[operator, no-any-return]
+        x = where(x < low, low, x)
+    return x if high is None else where(x > high, high, x)
 
 
-def positive(x: Tensor) -> Tensor:
-    """x itself."""
-    return x
+def positive(input: Tensor) -> Tensor:
+    """`input` itself."""
+    return input
 
 
 clip = clamp

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from math import inf, prod as product
+from math import inf
+from math import prod as product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ class Var(Op):
         centered = x - x.mean(axis=axes, keepdims=True)
         return xp.add.reduce(centered * centered, axis=axes, keepdims=keepdim) / x.dtype.type(self._divisor())
 
-    def _divisor(self) -> float:
+    def _divisor(self) -> Any:
         x, axes, _, correction = self.saved
         return builtins.max(0, count_of(x.shape, axes) - correction)
 
@@ -392,4 +393,4 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 @method
 def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
     """How many elements (over `dim`) are nonzero."""
-    return sum(input != 0, dim)  # type: ignore[arg-type]
+    return sum(input.ne(0), dim)

@@ -33,17 +33,13 @@ def draw_normal(shape: tuple[int, ...], dtype: Any, generator: Generator | None 
     return _source(generator).standard_normal(shape, exact).astype(dtype, copy=False)
 
 
-def rand(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
-) -> Tensor:
+def rand(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
     """Uniform numbers in [0, 1)."""
     values = draw_uniform(sizes(size), float_type(dtype), generator)
     return finished(to_device(values, device_from(device)), requires_grad)
 
 
-def randn(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
-) -> Tensor:
+def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
     """Standard normal numbers."""
     values = draw_normal(sizes(size), float_type(dtype), generator)
     return finished(to_device(values, device_from(device)), requires_grad)

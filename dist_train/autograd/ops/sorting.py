@@ -49,13 +49,9 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 
 @method
-def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
-) -> Any:
-    """The different elements (slices along `dim`) in order; with return_inverse where each went, with return_counts how often each occurs."""
-    results = array_module(input.array).unique(
-        input.array, return_inverse=return_inverse, return_counts=return_counts, axis=dim
-    )
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+    """The different elements (slices along `dim`) in order; return_inverse: where each went; return_counts: how often each occurs."""
+    results = array_module(input.array).unique(input.array, return_inverse=return_inverse, return_counts=return_counts, axis=dim)
     if not (return_inverse or return_counts):
         return Tensor(results)
     arrays = list(results)

@@ -14,7 +14,8 @@ from ..device import Array
 from ..kernels import kernel
 from .pool import Pair, taps
 
-_POSITIONS = 512  # output positions per matrix product: wide enough for BLAS, narrow enough for the cache
+_POSITIONS = 512  # columns per matrix product that are enough for BLAS
+_ELEMENTS = 2**17  # of a temporary array that stays in cache
 
 
 def output_size(shape: tuple[int, ...], window: Pair, stride: Pair, dilation: Pair) -> Pair:
@@ -47,11 +48,12 @@ def conv2d_backward_input(
     window: Pair = weight.shape[2:]
     size: Pair = gradient.shape[2:]
     if shape[1] == weight.shape[0] == groups:
-        for view, factor in zip(taps(result, window, stride, dilation, size), _per_tap(weight)):
-            view += gradient * factor
+        for images in _chunks(shape[0], shape[1], size):
+            for view, factor in zip(taps(result[images], window, stride, dilation, size), _per_tap(weight)):
+                view += gradient[images] * factor
         return result
     matrices = weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
-    for images in _chunks(shape[0], size):
+    for images in _chunks(shape[0], shape[1] * window[0] * window[1], size):
         columns = matrices @ _by_group(gradient[images], groups)
         columns = columns.reshape(shape[1], window[0] * window[1], -1, *size)
         for position, view in enumerate(taps(result[images], window, stride, dilation, size)):
@@ -75,8 +77,10 @@ def conv2d_backward_weight(
     return result.reshape(shape)
 
 
-def _chunks(num_images: int, size: Pair) -> Iterator[slice]:
-    step = max(1, _POSITIONS // max(1, size[0] * size[1]))
+def _chunks(num_images: int, rows: int, size: Pair) -> Iterator[slice]:
+    """Slices of the batch of which `rows` values per output position fit into the cache, but no narrower than BLAS needs."""
+    positions = size[0] * size[1]
+    step = max(1, _ELEMENTS // (rows * positions), _POSITIONS // positions)
     return (slice(start, start + step) for start in range(0, num_images, step))
 
 
@@ -91,7 +95,7 @@ def _columns(
         (c, h * dilation[0], w * dilation[1], n, h * stride[0], w * stride[1]),
     )
     rows = x.shape[1] // groups * window[0] * window[1]
-    for images in _chunks(x.shape[0], size):
+    for images in _chunks(x.shape[0], groups * rows, size):
         yield images, windows[:, :, :, images].reshape(groups, rows, -1)
 
 
@@ -107,6 +111,7 @@ def _per_tap(weight: Array) -> Iterator[Array]:
 
 def _depthwise(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, size: Pair) -> Array:
     y = xp.zeros((x.shape[0], x.shape[1], *size), x.dtype)
-    for view, factor in zip(taps(x, weight.shape[2:], stride, dilation, size), _per_tap(weight)):
-        y += view * factor
+    for images in _chunks(x.shape[0], x.shape[1], size):
+        for view, factor in zip(taps(x[images], weight.shape[2:], stride, dilation, size), _per_tap(weight)):
+            y[images] += view * factor
     return y

@@ -16,7 +16,7 @@ def layer_norm(xp: ModuleType, x: Array, weight: Array, bias: Array, eps: float)
 
     `weight` and `bias` are (width,) or None.
     """
-    mean = x.mean(1, keepdims=True)
+    mean = _row_sums(xp, x) / x.shape[1]
     y = x - mean
     scale = 1 / xp.sqrt(xp.einsum("ij,ij->i", y, y)[:, None] / x.shape[1] + eps)
     y *= scale
@@ -38,17 +38,22 @@ def layer_norm_backward(xp: ModuleType, gradient: Array, x: Array, weight: Array
         gradient = gradient * weight
     width = x.shape[1]
     normal *= xp.einsum("ij,ij->i", gradient, normal)[:, None] / -width
-    normal -= gradient.mean(1, keepdims=True)
+    normal -= _row_sums(xp, gradient) / width
     normal += gradient
     normal *= scale
     return normal, of_weight, of_bias
+
+
+def _row_sums(xp: ModuleType, x: Array) -> Array:
+    """(rows, width) → (rows, 1); a product with ones is several times faster than a reduction."""
+    return x @ xp.ones((x.shape[1], 1), x.dtype)
 
 
 @kernel
 def channel_statistics(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """(N, C, L) → mean and biased variance over N and L, each (C,)."""
     count = x.shape[0] * x.shape[2]
-    mean = x.sum(2).sum(0) / count
+    mean = channel_sum(x) / count
     centred = x - mean[:, None]
     return mean, xp.einsum("ncl,ncl->nc", centred, centred).sum(0) / count
 
@@ -85,4 +90,10 @@ def batch_norm_backward(xp: ModuleType, gradient: Array, x: Array, weight: Array
 @kernel
 def channel_sums(xp: ModuleType, gradient: Array, y: Array) -> tuple[Array, Array]:
     """(N, C, L) twice → Σ gradient and Σ gradient·y over N and L, each (C,)."""
-    return gradient.sum(2).sum(0), xp.einsum("ncl,ncl->nc", gradient, y).sum(0)
+    return channel_sum(gradient), xp.einsum("ncl,ncl->nc", gradient, y).sum(0)
+
+
+@kernel
+def channel_sum(xp: ModuleType, x: Array) -> Array:
+    """(N, C, L) → (C,)."""
+    return (x @ xp.ones(x.shape[2], x.dtype)).sum(0)
