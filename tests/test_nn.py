@@ -69,6 +69,7 @@ LAYERS = [
     ("BatchNorm2d(4, track_running_stats=False)", IMAGE),
     ("BatchNorm2d(4, bias=False)", IMAGE),
     ("LayerNorm(5)", (7, 5)),
+    ("LayerNorm(5)", (0, 5)),
     ("LayerNorm((3, 5))", (2, 4, 3, 5)),
     ("LayerNorm(5, bias=False)", (7, 5)),
     ("LayerNorm(5, elementwise_affine=False)", (7, 5)),

@@ -1,6 +1,7 @@
 """Optimizers: PyTorch's numbers and layouts, the same bits in any slices, groups, errors, and the state in a checkpoint."""
 
 import inspect
+import itertools
 import json
 
 import numpy as np

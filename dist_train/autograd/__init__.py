@@ -2,8 +2,9 @@
 
 from .tensor import Parameter, Tensor, backward, grad  # isort: skip
 from .function import Function, once_differentiable
-from .gradcheck import gradcheck
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .gradcheck import gradcheck
+
 from . import ops  # isort: skip  # attaches the operations to Tensor
 
 Variable = Tensor
@@ -16,8 +17,8 @@ __all__ = [
     "backward",
     "enable_grad",
     "grad",
-    "inference_mode",
     "gradcheck",
+    "inference_mode",
     "is_grad_enabled",
     "no_grad",
     "once_differentiable",

@@ -11,7 +11,6 @@ from .engine import Array, Node
 from .grad_mode import mode, no_grad
 from .tensor import Tensor, version_cell
 
-
 # Which inputs the backward of a product reads (see `Op.saves`), by which of its two inputs want a gradient.
 PRODUCT_SAVES: dict[tuple[bool, ...], tuple[int, ...]] = {
     (True, True): (0, 1),

@@ -18,7 +18,7 @@ def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _comparison(name: str, compare: Callable[[Any, Any], Any], sign: str) -> Callable[[Tensor, Any], Tensor]:
-    def function(input: Tensor, other: Any) -> Tensor:
+    def function(input: Tensor, other: Any) -> Any:
         if other is None:
             return NotImplemented  # so that `tensor == None` is False
         x, y = _arrays(input, other)

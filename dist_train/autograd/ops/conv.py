@@ -12,6 +12,7 @@ from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
 from .geometry import Pair, as_images, only, padded, pair, unpadded
+from .norm import by_channel
 
 
 class Conv2d(Op):
@@ -34,7 +35,7 @@ class Conv2d(Op):
         if self.needs[1]:
             of_weight = kernels.conv2d_backward_weight(gradient, inside, weight.shape, *geometry)
         if self.needs[2]:
-            of_bias = channel_sum(gradient.reshape(*gradient.shape[:2], -1))
+            of_bias = channel_sum(by_channel(gradient))
         return of_x, of_weight, of_bias
 
 

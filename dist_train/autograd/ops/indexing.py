@@ -15,7 +15,7 @@ from ..grad_mode import mode
 from ..tensor import Tensor, method, writable
 from .broadcasting import unbroadcast
 from .promotion import BOOL
-from .shape import axis_of
+from .shape import axis_of, expand, flatten, reshape
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
 
@@ -208,7 +208,7 @@ def _axis_positions(xp: Any, axis: int, shape: tuple[int, ...]) -> Array:
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """result[i][j] = input[index[i][j]][j] for dim 0, and so on."""
     if not input.array.ndim:
-        return input.reshape(1).gather(0, index.reshape(-1)).reshape(index.array.shape)
+        return reshape(gather(reshape(input, 1), 0, reshape(index, -1)), index.array.shape)
     return Gather.apply(input, grid=_grid(input, dim, index))
 
 
@@ -279,10 +279,8 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
 @method
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """A copy of `input` whose elements where `mask` holds are the first ones of `source`, in order."""
-    result = input.clone()
-    chosen = mask.expand(input.array.shape)
-    result[chosen] = source.flatten()[: int(chosen.array.sum())]
-    return result
+    chosen = expand(mask, input.array.shape).array
+    return SetItem.apply(input, flatten(source)[: int(chosen.sum())], index=chosen)
 
 
 @method

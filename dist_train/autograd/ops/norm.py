@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ...backend.device import array_module
@@ -39,11 +40,11 @@ class BatchNorm(Op):
         factor = scale if weight is None else scale * weight
         shift = -mean * factor if bias is None else bias - mean * factor
         self.saved = x, weight, mean, scale, training
-        return kernels.scale_channels(_channels(x), factor, shift).reshape(x.shape)
+        return kernels.scale_channels(by_channel(x), factor, shift).reshape(x.shape)
 
     def backward(self, gradient: Array) -> Any:
         x, weight, mean, scale, training = self.saved
-        of_x, of_weight, of_bias = kernels.batch_norm_backward(_channels(gradient), _channels(x), weight, mean, scale, training)
+        of_x, of_weight, of_bias = kernels.batch_norm_backward(by_channel(gradient), by_channel(x), weight, mean, scale, training)
         return of_x.reshape(x.shape), of_weight if self.needs[1] else None, of_bias if self.needs[2] else None
 
 
@@ -54,17 +55,17 @@ class ChannelAffine(Op):
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         self.saved = x, weight
-        return kernels.scale_channels(_channels(x), weight, bias).reshape(x.shape)
+        return kernels.scale_channels(by_channel(x), weight, bias).reshape(x.shape)
 
     def backward(self, gradient: Array) -> Any:
         x, weight = self.saved
-        of_bias, of_weight = kernels.channel_sums(_channels(gradient), _channels(x))
-        return kernels.scale_channels(_channels(gradient), weight, None).reshape(x.shape), of_weight, of_bias
+        of_bias, of_weight = kernels.channel_sums(by_channel(gradient), by_channel(x))
+        return kernels.scale_channels(by_channel(gradient), weight, None).reshape(x.shape), of_weight, of_bias
 
 
-def _channels(x: Array) -> Array:
+def by_channel(x: Array) -> Array:
     """(N, C, …) → (N, C, L)."""
-    return x.reshape(x.shape[0], x.shape[1], -1)
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
 def layer_norm(
@@ -119,7 +120,7 @@ def batch_norm(
         count = x.size // max(1, x.shape[1])
         if count <= 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
-        mean, variance = kernels.channel_statistics(_channels(x))
+        mean, variance = kernels.channel_statistics(by_channel(x))
         _move(running_mean, mean, momentum)
         _move(running_var, variance * (count / (count - 1)), momentum)
     return BatchNorm.apply(input, weight, bias, mean=mean, variance=variance, training=training, eps=eps)

@@ -13,6 +13,7 @@ from ...backend.device import device_of, to_device, to_host
 from ...random import Generator, default_generator
 from ..tensor import Tensor, method
 from .creation import device_from, finished, float_type
+from .elementwise import add, mul
 from .promotion import INT64
 from .shape import sizes
 
@@ -91,12 +92,12 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Tensor:
     """Normal numbers of the given means and standard deviations: tensors, or numbers and a size."""
     if size is not None:
-        return randn(size, generator=generator) * std + mean
+        return add(mul(randn(size, generator=generator), std), mean)
     like = mean if isinstance(mean, Tensor) else std
     if not isinstance(like, Tensor):
         raise TypeError("normal(mean, std) of two numbers needs a size")
     shape = np.broadcast_shapes(*[value.array.shape for value in (mean, std) if isinstance(value, Tensor)])
-    return randn(shape, dtype=like.array.dtype, device=like.device, generator=generator) * std + mean
+    return add(mul(randn(shape, dtype=like.array.dtype, device=like.device, generator=generator), std), mean)
 
 
 @method
