@@ -3,9 +3,7 @@
 import sys
 
 from launcher.command_line import Options, parse
-from launcher.doctor import doctor
 from launcher.errors import LaunchError
-from launcher.run import run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +17,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def dispatch(options: Options) -> int:
-    return doctor(options.json) if options.command == "doctor" else run(options)
+    """Imports only what the command needs: a start must not pay for the doctor."""
+    if options.command == "doctor":
+        from launcher.doctor import doctor
+
+        return doctor(options.json)
+    from launcher.run import run
+
+    return run(options)
 
 
 if __name__ == "__main__":

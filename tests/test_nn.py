@@ -241,6 +241,14 @@ def test_extreme_scores_give_no_warning():
         assert np.isfinite(y.detach().numpy()).all(), layer
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e38])
+@pytest.mark.parametrize(("text", "spec"), [(text, spec) for text, spec in LAYERS if "Embedding" not in text])
+def test_a_diverged_input_gives_no_warning(text, spec, value):
+    x = ours(np.full(spec, value, "float32"))
+    y = build(text, "ours")(x)
+    y.backward(dt.ones_like(y))
+
+
 @pytest.mark.parametrize(
     ("text", "spec", "error", "words"),
     [
@@ -248,7 +256,7 @@ def test_extreme_scores_give_no_warning():
         ("Conv2d(4, 6, 3)", (2, 3, 9, 9), RuntimeError, "3 channels"),
         ("Conv2d(4, 6, 5)", (2, 4, 4, 9), RuntimeError, "4 x 9"),
         ("Conv2d(4, 6, 5)", (4, 9), RuntimeError, "(4, 9)"),
-        ("Conv1d(4, 6, 5)", (1, 2, 4, 9), RuntimeError, "(1, 2, 4, 9)"),
+        ("Conv1d(4, 6, 5)", (1, 2, 4, 9), RuntimeError, "(1, 2, 1, 4, 9)"),
         ("MaxPool2d(5)", (2, 4, 4, 9), RuntimeError, "4 x 9"),
         ("MaxPool2d(2, padding=2)", IMAGE, RuntimeError, "padding"),
         ("BatchNorm1d(5)", (1, 5), ValueError, "more than 1 value per channel"),
@@ -345,9 +353,10 @@ class TestDropout:
             nn.Dropout(1.5)
 
 
-def test_relu_in_place_is_differentiable():
-    [x] = draw(0, (4, 5))
-    layer = nn.Sequential(nn.Linear(5, 5), nn.ReLU(inplace=True), nn.Linear(5, 2)).double()
+@pytest.mark.parametrize(("first", "spec"), [("Linear(5, 5)", (4, 5)), ("Conv1d(5, 5, 2)", (4, 5, 3)), ("BatchNorm1d(5)", (4, 5))])
+def test_relu_in_place_is_differentiable(first, spec):
+    [x] = draw(0, spec)
+    layer = nn.Sequential(build(first, "ours"), nn.ReLU(inplace=True), nn.Tanh()).double()
     a, b = ours(x), ours(x)
     layer(a).sum().backward()
     layer[1].inplace = False

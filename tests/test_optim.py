@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-
 from optimizer_cases import ALL_STATE, CASES
 
 from dist_train import optim

@@ -89,7 +89,7 @@ def test_a_checkpoint_goes_on_in_torch(case, tmp_path):
     """model.safetensors and optimizer.state_dict() after 7 steps, loaded into PyTorch; 7 more steps on both sides."""
     from safetensors.torch import load_file
 
-    name, options = case
+    name, _options = case
     model, optimizer = distributed(case, "float32")
     train_ours(model, optimizer, batches(7, "float32"))
     dt.Checkpoint(tmp_path, model=model, optimizer=optimizer).save()

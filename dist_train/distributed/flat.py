@@ -6,6 +6,7 @@ whatever the sizes of the tensors. The gaps hold zeros.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ class FlatGradient:
         self.length = -(-length // BLOCK) * BLOCK
         self.gradient = _allocate(comm, first, self.length)
         borders = [rank * (self.length // BLOCK) // comm.size * BLOCK for rank in range(comm.size + 1)]
-        self.counts = [stop - start for start, stop in zip(borders, borders[1:])]
+        self.counts = [stop - start for start, stop in itertools.pairwise(borders)]
         self.start, self.stop = borders[comm.rank], borders[comm.rank + 1]
         self._spare: list[Any] = []
         for entry in self.entries:

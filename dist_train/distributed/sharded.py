@@ -236,7 +236,7 @@ class ShardedDriver(ParameterEditor):
         self._updated = [flat.own().copy() if self.deferred else flat.own() for flat in self.flats]
         for state, plan, values, gradient in zip(self.states, self._plans, self._updated, self._slices or ()):
             state.update(plan, values, gradient, self._next_step)
-        for index in np.flatnonzero(~self._missing):
+        for index in np.flatnonzero(~self._missing).tolist():
             self.step_counts[index] = self._next_step(index)
 
     def publish(self) -> None:

@@ -1,5 +1,6 @@
 """`distribute` against one process that takes the whole batch: exact means, sharded state, messages, and what users get wrong."""
 
+import itertools
 import math
 
 import numpy as np
@@ -17,7 +18,7 @@ V = 5  # micro-batches: more than the ranks, and no multiple of 2, 3 or 4
 def model64(*sizes):
     """A float64 MLP, the same on every call."""
     dt.manual_seed(11)
-    layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.Tanh())]
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers[:-1]).double()
 
 
@@ -177,7 +178,7 @@ def test_parameters_used_twice_sometimes_never(rule):
             optimizer.step()
         cuts = [i * 8 // V for i in range(V + 1)]
         reference.zero_grad()
-        for lo, hi in zip(cuts, cuts[1:]):
+        for lo, hi in itertools.pairwise(cuts):
             loss = F.mse_loss(alone(data.tensors[0][lo:hi]), data.tensors[1][lo:hi]) * (hi - lo) / 8
             loss.backward()
         reference.step()
@@ -259,7 +260,7 @@ def test_running_statistics_are_the_weighted_mean():
         optimizer.step()
     x = data.tensors[0].numpy()
     cuts = [i * 13 // V for i in range(V + 1)]
-    parts = [x[lo:hi] for lo, hi in zip(cuts, cuts[1:])]
+    parts = [x[lo:hi] for lo, hi in itertools.pairwise(cuts)]
     mean = sum(len(p) * p.mean(0) for p in parts) / 13
     var = sum(len(p) * p.var(0, ddof=1) for p in parts) / 13
     np.testing.assert_allclose(model[0].running_mean.numpy(), 0.3 * mean, rtol=1e-12)
@@ -290,7 +291,7 @@ def gan_reference(data, micro_batches):
     og, od = optim.Adam(g.parameters(), lr=0.05), optim.SGD(d.parameters(), lr=0.05)
     cuts = [i * 8 // micro_batches for i in range(micro_batches + 1)]
     for _ in range(4):
-        batches = [data.tensors[0][lo:hi] for lo, hi in zip(cuts, cuts[1:])]
+        batches = [data.tensors[0][lo:hi] for lo, hi in itertools.pairwise(cuts)]
         gan_step(g, d, og, od, batches, [len(b) / 8 for b in batches], sequential=micro_batches == 1)
     return np.concatenate([weights(g), weights(d)])
 
@@ -444,9 +445,9 @@ def test_edit_publishes_equal_edits(comm):
     assert (model[0].weight.detach().numpy() == 0).all()
     if comm.size > 1:
         before = weights(model)
-        with pytest.raises(RuntimeError, match=r"edits of '0\.bias' differ: rank\(s\) \[.*\] made another change"):
-            with dt.distributed.edit(model), dt.no_grad():
-                model[0].bias.fill_(comm.rank)
+        message = r"edits of '0\.bias' differ: rank\(s\) \[.*\] made another change"
+        with pytest.raises(RuntimeError, match=message), dt.distributed.edit(model), dt.no_grad():
+            model[0].bias.fill_(comm.rank)
         assert weights(model).tobytes() == before.tobytes()
     optimizer._driver.check_drift()
 
@@ -505,7 +506,7 @@ def test_a_micro_batch_ends_with_its_step(comm):
         model(inputs).sum().backward()
         optimizer.step()
         if not optimizer.step_complete:
-            with pytest.raises(RuntimeError, match="a second optimizer.step"):
+            with pytest.raises(RuntimeError, match=r"a second optimizer\.step"):
                 optimizer.step()
 
 

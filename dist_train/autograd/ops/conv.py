@@ -11,8 +11,10 @@ from ...backend.reference.pad import Widths
 from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
-from .geometry import Pair, as_images, only, padded, pair, unpadded
+from .geometry import Pair, only, padded, pair, unpadded
 from .norm import by_channel
+
+Shape = tuple[int, ...]
 
 
 class Conv2d(Op):
@@ -37,6 +39,17 @@ class Conv2d(Op):
         if self.needs[2]:
             of_bias = channel_sum(by_channel(gradient))
         return of_x, of_weight, of_bias
+
+
+class Conv1d(Conv2d):
+    """Conv2d over images of height 1."""
+
+    def forward(self, x: Array, weight: Array, bias: Array, **geometry: Any) -> Array:
+        return super().forward(x[:, :, None], weight[:, :, None], bias, **geometry)[:, :, 0]
+
+    def backward(self, gradient: Array) -> Any:
+        of_x, of_weight, of_bias = super().backward(gradient[:, :, None])
+        return None if of_x is None else of_x[:, :, 0], None if of_weight is None else of_weight[:, :, 0], of_bias
 
 
 class Pad(Op):
@@ -64,12 +77,10 @@ def conv2d(
 
     RuntimeError for channels, groups, bias or an image size that do not fit; ValueError for other arguments out of range.
     """
-    steps, spread = pair(stride, "stride"), pair(dilation, "dilation")
-    widths = padding_widths(padding, weight.array.shape[2:], steps, spread)
-    x = input if input.array.ndim == 4 else input.unsqueeze(0) if input.array.ndim == 3 else input
-    _check(as_images("conv2d", input.array), weight.array, bias, widths, spread, groups)
-    y = Conv2d.apply(x, weight, bias, stride=steps, padding=widths, dilation=spread, groups=groups)
-    return y if x is input else y.squeeze(0)
+    if input.array.ndim == 3:
+        return conv2d(input.unsqueeze(0), weight, bias, stride, padding, dilation, groups).squeeze(0)  # type: ignore[no-any-return]
+    geometry = _geometry("conv2d", input.array.shape, weight.array.shape, bias, stride, padding, dilation, groups)
+    return Conv2d.apply(input, weight, bias, **geometry)
 
 
 def conv1d(
@@ -82,14 +93,29 @@ def conv1d(
     groups: int = 1,
 ) -> Tensor:
     """conv2d over one axis: (N, C, L) and weight (O, C / groups, k) → (N, O, length); (C, L) goes without N."""
-    if weight.array.ndim != 3 or input.array.ndim not in (2, 3):
-        raise RuntimeError(
-            f"conv1d expects (N, C, L) or (C, L) and a weight of 3 dimensions, got {tuple(input.shape)} and {tuple(weight.shape)}"
-        )
+    if input.array.ndim == 2:
+        return conv1d(input.unsqueeze(0), weight, bias, stride, padding, dilation, groups).squeeze(0)  # type: ignore[no-any-return]
+    shape, filters = ((*x.shape[:2], 1, *x.shape[2:]) for x in (input.array, weight.array))
     sides = padding if isinstance(padding, str) else (0, only(padding))
-    steps, spread = (1, only(stride)), (1, only(dilation))
-    y = conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, steps, sides, spread, groups)
-    return y.squeeze(-2)  # type: ignore[no-any-return]
+    geometry = _geometry("conv1d", shape, filters, bias, (1, only(stride)), sides, (1, only(dilation)), groups)
+    return Conv1d.apply(input, weight, bias, **geometry)
+
+
+def _geometry(
+    name: str, shape: Shape, weight: Shape, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> dict[str, Any]:
+    """The arguments, checked, as the operation takes them."""
+    if len(shape) != 4 or len(weight) != 4:
+        form = "(N, C, H, W) or (C, H, W)" if name == "conv2d" else "(N, C, 1, L) or (C, 1, L) (the 1 is added)"
+        raise RuntimeError(f"{name} expects an input {form} and a weight of as many dimensions, got {shape} and {weight}")
+    steps, spread = pair(stride, "stride"), pair(dilation, "dilation")
+    widths = padding_widths(padding, weight[2:], steps, spread)
+    _check(name, shape, weight, bias, groups)
+    have = [shape[2 + i] + sum(widths[i]) for i in (0, 1)]
+    need = [spread[i] * (weight[2 + i] - 1) + 1 for i in (0, 1)]
+    if have[0] < need[0] or have[1] < need[1]:
+        raise RuntimeError(f"{name}: the padded input is {have[0]} x {have[1]}, smaller than the kernel's {need[0]} x {need[1]}")
+    return {"stride": steps, "padding": widths, "dilation": spread, "groups": groups}
 
 
 def padding_widths(padding: int | Pair | str, window: tuple[int, ...], stride: Pair, dilation: Pair) -> Widths:
@@ -106,19 +132,15 @@ def padding_widths(padding: int | Pair | str, window: tuple[int, ...], stride: P
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
-def _check(x: Array, weight: Array, bias: Tensor | None, widths: Widths, dilation: Pair, groups: int) -> None:
-    channels, num_out = x.shape[1], weight.shape[0]
-    if weight.ndim != 4 or groups < 1 or num_out % groups or weight.shape[1] * groups != channels:
+def _check(name: str, shape: Shape, weight: Shape, bias: Tensor | None, groups: int) -> None:
+    channels, num_out = shape[1], weight[0]
+    if groups < 1 or num_out % groups or weight[1] * groups != channels:
         raise RuntimeError(
-            f"conv: input of shape {x.shape} has {channels} channels; a weight of shape {weight.shape} with groups={groups} "
-            f"takes {weight.shape[1] * groups} and needs a number of outputs that groups divides"
+            f"{name}: the input has {channels} channels, but {num_out} filters over {weight[1]} channels each with groups={groups} "
+            f"take {weight[1] * groups}, and groups must divide the number of filters"
         )
     if bias is not None and bias.array.shape != (num_out,):
-        raise RuntimeError(f"conv: bias of shape {tuple(bias.shape)} for {num_out} output channels")
-    have = [x.shape[2 + i] + sum(widths[i]) for i in (0, 1)]
-    need = [dilation[i] * (weight.shape[2 + i] - 1) + 1 for i in (0, 1)]
-    if have[0] < need[0] or have[1] < need[1]:
-        raise RuntimeError(f"conv: the padded input is {have[0]} x {have[1]}, smaller than the kernel's {need[0]} x {need[1]}")
+        raise RuntimeError(f"{name}: bias of shape {tuple(bias.shape)} for {num_out} output channels")
 
 
 def pad(input: Tensor, pad: tuple[int, ...] | list[int], mode: str = "constant", value: float | None = None) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ...backend.device import array_module
+from ...backend.floating import quiet
 from ...backend.reference import loss as kernels
 from ..engine import Array
 from ..function import Op
@@ -93,7 +92,7 @@ def row_share(row_weight: Array, count: int) -> Any:
     if row_weight is None:
         return 1 / count if count else float("nan")
     total = row_weight.sum()
-    with np.errstate(divide="ignore"):
+    with quiet():
         return array_module(row_weight).where(total == 0, float("nan"), 1 / total)
 
 

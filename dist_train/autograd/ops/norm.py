@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ...backend.device import array_module
+from ...backend.floating import quiet
 from ...backend.reference import norm as kernels
 from ..engine import Array
 from ..function import Op
@@ -120,9 +121,10 @@ def batch_norm(
         count = x.size // max(1, x.shape[1])
         if count <= 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
-        mean, variance = kernels.channel_statistics(by_channel(x))
-        _move(running_mean, mean, momentum)
-        _move(running_var, variance * (count / (count - 1)), momentum)
+        with quiet():
+            mean, variance = kernels.channel_statistics(by_channel(x))
+            _move(running_mean, mean, momentum)
+            _move(running_var, variance * (count / (count - 1)), momentum)
     return BatchNorm.apply(input, weight, bias, mean=mean, variance=variance, training=training, eps=eps)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import numpy as np
-
 from ..device import Array
 from ..kernels import kernel
 
@@ -25,8 +23,7 @@ def attention(
     if mask is not None:
         weights = xp.where(mask, weights, -xp.inf) if mask.dtype == bool else weights + mask
         weights = weights.astype(query.dtype, copy=False)
-    with np.errstate(invalid="ignore"):
-        weights -= xp.maximum(weights.max(-1, keepdims=True), xp.finfo(weights.dtype).min)
+    weights -= xp.maximum(weights.max(-1, keepdims=True), xp.finfo(weights.dtype).min)
     xp.exp(weights, out=weights)
     total = weights.sum(-1, keepdims=True)
     weights /= xp.where(total == 0, 1, total)

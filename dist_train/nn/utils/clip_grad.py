@@ -8,6 +8,7 @@ from typing import Any
 
 from ...autograd import Tensor
 from ...backend.device import array_module
+from ...backend.floating import quiet
 
 
 def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
@@ -20,8 +21,9 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, e
         return Tensor(0.0)
     xp = array_module(arrays[0])
     order = float(norm_type)
-    norms = xp.stack([xp.linalg.norm(array.reshape(-1), order) if array.size else xp.zeros((), array.dtype) for array in arrays])
-    total = Tensor(xp.linalg.norm(norms, order))
+    with quiet():
+        norms = xp.stack([xp.linalg.norm(array.reshape(-1), order) if array.size else xp.zeros((), array.dtype) for array in arrays])
+        total = Tensor(xp.linalg.norm(norms, order))
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"the total norm of order {order} of the gradients is {total.item()}, so it cannot be clipped; "
@@ -43,9 +45,10 @@ def clip_grad_norm_(
         return owner.clip_grad_norm(chosen, float(max_norm), float(norm_type), error_if_nonfinite)  # type: ignore[no-any-return]
     gradients = [parameter.grad for parameter in chosen if parameter.grad is not None]
     total = get_total_norm(gradients, norm_type, error_if_nonfinite)
-    factor = array_module(total.array).minimum(max_norm / (total.array + 1e-6), 1.0)
-    for gradient in gradients:
-        gradient.array[...] *= factor
+    with quiet():
+        factor = array_module(total.array).minimum(max_norm / (total.array + 1e-6), 1.0)
+        for gradient in gradients:
+            gradient.array[...] *= factor
     return total
 
 
