@@ -64,7 +64,7 @@ def distribute(
     for driver in drivers[:-1]:
         driver.deferred = count > 1
     statistics = RunningStatistics(models)
-    drivers[-1].statistics = statistics
+    drivers[-1].watch(statistics)
     schedule.on_begin.append(statistics.begin)
     if loader is None:
         drivers[-1].free_running = FreeRunning(schedule)

@@ -14,7 +14,7 @@ from ..comm.base import Communicator
 
 def checksum(array: Any) -> int:
     """CRC-32 of an array's bytes."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(to_host(array)).reshape(-1).view(np.uint8)))
+    return zlib.crc32(np.ascontiguousarray(to_host(array)).reshape(-1).view(np.uint8).data)
 
 
 def check_parameters(comm: Communicator, vectors: Sequence[tuple[Any, Sequence[Any]]], step: int) -> None:

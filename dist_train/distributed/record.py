@@ -1,12 +1,14 @@
 """The small message of a step: what every rank must know, gathered once after the gradients have been reduced.
 
 A rank sends a header (optimizer, step, whether its set of missing gradients is news), the sums of squares of its slice's blocks, and its
-partial sums of the micro-batches' records [w, w·loss, w·changes of the running statistics]. All in float64; its length is known to all.
+partial sums of the micro-batches' records [w, w·loss, w·changes of the running statistics]. All in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,39 +21,55 @@ Vector = np.ndarray[Any, np.dtype[np.float64]]
 _HEADER = 3
 
 
+@dataclass(frozen=True)
 class StepRecord:
-    """Everyone's records of a step: `weight`, `weighted_loss` and `changes` folded over the micro-batches, and the blocks' squares."""
+    """What all ranks know of a step: sums over its micro-batches, and the gradient's squares block by block."""
 
-    def __init__(
-        self,
-        reduction: SliceReduction,
-        flats: Sequence[FlatGradient],
-        header: tuple[int, int, bool],
-        squares: Sequence[Vector],
-        partials: Sequence[Vector],
-    ) -> None:
-        comm, spans = reduction.comm, reduction.spans
-        blocks = [[flat.counts[rank] // BLOCK for flat in flats] for rank in range(comm.size)]
-        lengths = [_HEADER + sum(blocks[rank]) + len(partials[0]) * len(spans[rank]) for rank in range(comm.size)]
-        send = np.concatenate([np.array(header, np.float64), *squares, *partials])
-        parts = np.split(comm.all_gather_varying(send, lengths), np.cumsum(lengths)[:-1])
-        _check_same_step(parts)
-        self.news = any(part[2] for part in parts)
-        cuts = [np.cumsum([_HEADER, *counts]) for counts in blocks]
-        self.squares = np.concatenate([part[cut[i] : cut[i + 1]] for i in range(len(flats)) for part, cut in zip(parts, cuts)])
-        rows = {
-            span: row
-            for rank, part in enumerate(parts)
-            for span, row in zip(spans[rank], part[cuts[rank][-1] :].reshape(len(spans[rank]), -1))
-        }
-        total = combine(rows, reduction.whole, np.add)
-        self.weight, self.weighted_loss, self.changes = float(total[0]), float(total[1]), total[2:]
+    weight: float
+    weighted_loss: float
+    changes: Vector  # of the running statistics, times the weights
+    squares: Vector
+    news: bool  # whether some rank's set of missing gradients is another than in the last step
 
 
-def _check_same_step(records: Sequence[Vector]) -> None:
-    for rank, record in enumerate(records):
-        if (record[:2] != records[0][:2]).any():
+class RecordExchange:
+    """Gathers the ranks' records, whose layout is fixed by the flat vectors and by `size`, the length of a micro-batch's record."""
+
+    def __init__(self, reduction: SliceReduction, flats: Sequence[FlatGradient], size: int) -> None:
+        self._comm, self._whole = reduction.comm, reduction.whole
+        self._lengths: list[int] = []
+        squares: list[list[slice]] = [[] for _ in flats]
+        self._rows = []  # span, place of its partial sum
+        for counts, spans in zip(zip(*(flat.counts for flat in flats)), reduction.spans):
+            start = sum(self._lengths) + _HEADER
+            blocks = list(accumulate((count // BLOCK for count in counts), initial=start))
+            for places, (a, b) in zip(squares, pairwise(blocks)):
+                places.append(slice(a, b))
+            self._rows += [(span, slice(blocks[-1] + i * size, blocks[-1] + (i + 1) * size)) for i, span in enumerate(spans)]
+            self._lengths.append(blocks[-1] + len(spans) * size - start + _HEADER)
+        self._squares = [place for places in squares for place in places]
+        self._headers = list(accumulate(self._lengths[:-1], initial=0))
+
+    def gather(self, header: tuple[int, int, bool], squares: Sequence[Vector], partials: Sequence[Vector]) -> StepRecord:
+        """Everyone's records, folded. RuntimeError when the ranks are not in the same step of the same optimizer."""
+        everything = self._comm.all_gather_varying(np.concatenate([header, *squares, *partials]), self._lengths)
+        headers = [tuple(everything[start : start + _HEADER].tolist()) for start in self._headers]
+        _check_same_step(headers)
+        total = combine({span: everything[place] for span, place in self._rows}, self._whole, np.add)
+        return StepRecord(
+            weight=float(total[0]),
+            weighted_loss=float(total[1]),
+            changes=total[2:],
+            squares=np.concatenate([everything[place] for place in self._squares]),
+            news=any(header[2] for header in headers),
+        )
+
+
+def _check_same_step(headers: Sequence[tuple[float, ...]]) -> None:
+    number, step, _ = headers[0]
+    for rank, (other_number, other_step, _) in enumerate(headers):
+        if (other_number, other_step) != (number, step):
             raise RuntimeError(
-                f"rank 0 is in step {int(records[0][1])} of optimizer {int(records[0][0])}, rank {rank} in step {int(record[1])} of "
-                f"optimizer {int(record[0])}: every rank must call the optimizers' step() equally often and in the same order"
+                f"rank 0 is in step {step:.0f} of optimizer {number:.0f}, rank {rank} in step {other_step:.0f} of optimizer "
+                f"{other_number:.0f}: every rank must call the optimizers' step() equally often and in the same order"
             )

@@ -20,17 +20,18 @@ from ..comm.base import Communicator
 from ..optim import parts as parts_
 from ..optim.driver import ParameterState
 from ..optim.optimizer import Optimizer
+from .accumulation import StepAccumulation
 from .drift import check_parameters
 from .editing import ParameterEditor
 from .flat import BLOCK, FlatVector, by_type
-from .fold import LocalFold
-from .record import StepRecord
+from .record import RecordExchange
 from .reduction import SliceReduction
 from .schedule import FreeRunning, MicroBatch, Schedule
 from .slice_state import Segment, SliceState
 from .statistics import RunningStatistics
 
 Array = Any
+_NOTHING = np.zeros(0)
 DRIFT_INTERVAL = 1000  # steps between two comparisons of the ranks' parameters
 
 
@@ -69,17 +70,21 @@ class ShardedDriver(ParameterEditor):
         self._plans: list[list[Segment]] | None = None
         self._ended: MicroBatch | None = None  # the last micro-batch that ended
         self._updated: list[Array] | None = None  # new values of this rank's slices, until they are published
+        self._exchange = RecordExchange(self._reduction, self.flats, 2)
         self._begin_step()
         for entry in self.entries:
             entry.parameter._owner = entry.parameter._listener = self
 
     def _begin_step(self) -> None:
-        self._folds = [LocalFold(self.schedule.micro_batches) for _ in self.flats]
-        self._records = LocalFold(self.schedule.micro_batches)
-        self._written = np.zeros(len(self.entries), bool)
-        self._next_leaf = self.schedule.share[0]
-        self._losses: list[Array] = []
+        size = 2 + (0 if self.statistics is None else self.statistics.size)
+        self._sum = StepAccumulation(self.flats, self.entries, self.schedule.share, self.schedule.micro_batches, size)
         self._slices: list[Array] | None = None  # this rank's slice of the reduced gradient, per flat vector
+
+    def watch(self, statistics: RunningStatistics) -> None:
+        """Combine these buffers over the micro-batches too."""
+        self.statistics = statistics
+        self._exchange = RecordExchange(self._reduction, self.flats, 2 + statistics.size)
+        self._begin_step()
 
     # the interface of the optimizer
 
@@ -106,7 +111,7 @@ class ShardedDriver(ParameterEditor):
     def zero_grad(self, set_to_none: bool) -> None:
         """Drop the gradients of the current micro-batch; those of earlier ones are in the fold already."""
         if self._slices is None:
-            self._losses.clear()
+            self._sum.losses.clear()
         for entry in self.entries:
             parameter = entry.parameter
             parameter.grad = None
@@ -119,7 +124,7 @@ class ShardedDriver(ParameterEditor):
         if self._slices is not None:
             raise RuntimeError("backward() between clip_grad_norm_() and optimizer.step(): the step's gradient is reduced already")
         if loss is not None:
-            self._losses.append(loss)
+            self._sum.losses.append(loss)
 
     def group_added(self, group: dict[str, Any]) -> None:
         raise RuntimeError("add parameter groups before dist_train.distribute, which lays all parameters out in memory")
@@ -138,65 +143,26 @@ class ShardedDriver(ParameterEditor):
     # a micro-batch ends
 
     def _end_micro_batch(self, micro_batch: MicroBatch) -> None:
-        """Move the current gradients, times the micro-batch's weight, into the fold."""
+        """Move the current gradients, times the micro-batch's weight, into the fold; those of a ghost are dropped."""
         self._ended = micro_batch
-        written = [entry.parameter.grad is not None for entry in self.entries]
-        for flat in self.flats:
-            flat.settle()
-        record = self._record(micro_batch)
-        if not micro_batch.ghost:
-            self._written |= written
-            self._add_absent(micro_batch.index)
-            self._add_leaf(micro_batch.index, self._weight(micro_batch), record)
+        changes = _NOTHING if self.statistics is None else self.statistics.changes()
+        if micro_batch.ghost:
+            self._sum.settle()
+        else:
+            self._sum.add(micro_batch.index, micro_batch.weight if self.mean else 1.0, changes)
         if micro_batch.last:
-            self._add_absent(self.schedule.share[1])
-
-    def _weight(self, micro_batch: MicroBatch) -> float:
-        return micro_batch.weight if self.mean else 1.0
-
-    def _record(self, micro_batch: MicroBatch) -> np.ndarray[Any, Any]:
-        """What a micro-batch adds to the step besides its gradient: [w, w·loss, w·changes of the running statistics]."""
-        weight = self._weight(micro_batch)
-        loss = sum(float(value) for value in self._losses) if self._losses else math.nan
-        self._losses.clear()
-        changes = np.zeros(0) if self.statistics is None else self.statistics.changes()
-        return np.concatenate([[weight, weight * loss], weight * changes])
-
-    def _add_absent(self, stop: int) -> None:
-        """Micro-batches without samples, from the next one up to `stop`: zeros of weight zero."""
-        for leaf in range(self._next_leaf, stop):
-            for flat, fold in zip(self.flats, self._folds):
-                zeros = flat.spare()
-                zeros[...] = 0
-                for free in fold.add(leaf, zeros):
-                    flat.release(free)
-            self._records.add(leaf, np.zeros(2 + (0 if self.statistics is None else self.statistics.size)))
-            self._next_leaf = leaf + 1
-
-    def _add_leaf(self, leaf: int, weight: float, record: np.ndarray[Any, Any]) -> None:
-        if leaf != self._next_leaf:
-            raise RuntimeError(f"optimizer.step() for micro-batch {leaf}, but the next one of this step is {self._next_leaf}")
-        for flat, fold in zip(self.flats, self._folds):
-            in_place = fold.merges(leaf) or leaf == self.schedule.share[1] - 1
-            target = flat.gradient if in_place else flat.spare()
-            kernels.scale(flat.gradient, weight, target)
-            for free in fold.add(leaf, target):
-                flat.release(free)
-        self._records.add(leaf, record)
-        self._next_leaf = leaf + 1
+            self._sum.finish()
 
     # all ranks together
 
     def _reduce(self) -> None:
         """Bring each slice's gradient to its owner, and what all must know to all."""
-        partials = [[array for _, array in fold.partials] for fold in self._folds]
-        self._slices = [self._reduction.reduce(flat, arrays) for flat, arrays in zip(self.flats, partials)]
-        news = bool((self._written == self._missing).any())
+        self._slices = [self._reduction.reduce(flat, arrays) for flat, arrays in zip(self.flats, self._sum.gradients)]
+        news = bool((self._sum.written == self._missing).any())
         header = (self.number, self.optimizer.steps + self.skipped, news)
-        records = [record for _, record in self._records.partials]
-        self._step = StepRecord(self._reduction, self.flats, header, self._block_squares(), records)
+        self._step = self._exchange.gather(header, self._block_squares(), self._sum.records)
         if self._step.news:
-            self._missing = ~self.comm.all_gather(self._written).any(axis=0)
+            self._missing = ~self.comm.all_gather(self._sum.written).any(axis=0)
             self._plans = None
         self._divisor = self._step.weight if self.mean else 1.0
         self._norm_known = True
@@ -216,9 +182,7 @@ class ShardedDriver(ParameterEditor):
         if stepped:
             self._take_mean()
             self._update()
-        for flat, fold in zip(self.flats, self._folds):
-            for _, array in fold.partials:
-                flat.release(array)
+        self._sum.release()
         if self.statistics is not None:
             self.statistics.apply(step.changes / step.weight if stepped else np.zeros(self.statistics.size))
         return stepped

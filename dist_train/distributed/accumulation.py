@@ -1,0 +1,78 @@
+"""What a rank has added up of the current step: the fold of its micro-batches' gradients and of their records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend.reference import fold as kernels
+from .flat import Entry, FlatVector
+from .fold import LocalFold, Span
+
+Array = Any
+
+
+class StepAccumulation:
+    """Takes this rank's micro-batches one by one; `gradients` and `records` are then its partial sums, left to right."""
+
+    def __init__(self, flats: Sequence[FlatVector], entries: Sequence[Entry], share: Span, micro_batches: int, record_size: int) -> None:
+        self._flats, self._entries, self._share, self._record_size = flats, entries, share, record_size
+        self._folds = [LocalFold(micro_batches) for _ in flats]
+        self._records = LocalFold(micro_batches)
+        self._next = share[0]
+        self.written = np.zeros(len(entries), bool)  # which parameters had a gradient
+        self.losses: list[Array] = []  # of the current micro-batch's backward passes
+
+    @property
+    def gradients(self) -> list[list[Array]]:
+        """The partial sums of the gradient, per flat vector."""
+        return [[array for _, array in fold.partials] for fold in self._folds]
+
+    @property
+    def records(self) -> list[Array]:
+        return [array for _, array in self._records.partials]
+
+    def add(self, leaf: int, weight: float, changes: np.ndarray[Any, Any]) -> None:
+        """Micro-batch number `leaf` has ended: take in its gradients, loss and changes of the running statistics."""
+        if leaf < self._next:
+            raise RuntimeError(f"optimizer.step() for micro-batch {leaf}, but the next one of this step is {self._next}")
+        self.written |= [entry.parameter.grad is not None for entry in self._entries]
+        self.settle()
+        self._add_absent(leaf)
+        for flat, fold in zip(self._flats, self._folds):
+            in_place = fold.merges(leaf) or leaf == self._share[1] - 1
+            target = flat.gradient if in_place else flat.spare()
+            kernels.scale(flat.gradient, weight, target)
+            for free in fold.add(leaf, target):
+                flat.release(free)
+        loss = sum(map(float, self.losses)) if self.losses else math.nan
+        self.losses.clear()
+        self._records.add(leaf, np.concatenate([(weight, weight * loss), weight * changes]))
+        self._next = leaf + 1
+
+    def finish(self) -> None:
+        """All of this rank's micro-batches with samples have ended; the rest are zeros of weight zero."""
+        self._add_absent(self._share[1])
+
+    def settle(self) -> None:
+        for flat in self._flats:
+            flat.settle()
+
+    def release(self) -> None:
+        """The partial sums are no longer needed."""
+        for flat, arrays in zip(self._flats, self.gradients):
+            for array in arrays:
+                flat.release(array)
+
+    def _add_absent(self, stop: int) -> None:
+        for leaf in range(self._next, stop):
+            for flat, fold in zip(self._flats, self._folds):
+                zeros = flat.spare()
+                zeros[...] = 0
+                for free in fold.add(leaf, zeros):
+                    flat.release(free)
+            self._records.add(leaf, np.zeros(self._record_size))
+            self._next = leaf + 1
