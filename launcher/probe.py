@@ -64,5 +64,6 @@ def ask_python(code: str, *, seconds: float = 20.0) -> Answer:
 
 
 def last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
+    """The last line with a letter or digit in it: mpirun frames its messages with dashes."""
+    lines = [line for line in text.splitlines() if any(map(str.isalnum, line))]
     return lines[-1].strip() if lines else ""

@@ -96,6 +96,10 @@ def test_ask_is_bounded() -> None:
     assert time.monotonic() - begin < 5
 
 
+def test_ask_gives_the_last_line_that_says_something() -> None:
+    assert ask(["sh", "-c", "printf 'first\\ncannot start\\n-----\\n\\n' >&2; exit 3"]) == Answer(3, "", "cannot start")
+
+
 def test_ask_a_missing_program() -> None:
     assert "absent-program" in ask(["absent-program"]).error
 

@@ -54,6 +54,16 @@ def test_a_rank_that_dies_or_leaves_ends_the_job(python, where, healthy):
 
 
 @pytest.mark.parametrize("python", FLAVOURS)
+def test_a_rank_that_leaves_early_ends_the_job(python, healthy):
+    """Nothing failed on rank 1; the others wait for it in a step that it does not take part in."""
+    result, seconds = timed(command(python, 3, PROGRAMS / "fail.py", "leave"))
+    assert result.returncode != 0 and "done" not in result.stdout
+    assert "[rank 2 of 3] waits for rank 1, whose program has ended" in result.stderr
+    assert "optimizer.step()" in result.stderr
+    assert seconds < healthy(python) + 2 * LIMIT
+
+
+@pytest.mark.parametrize("python", FLAVOURS)
 def test_as_a_module_and_under_the_launcher(python, healthy):
     for argv in (
         command(python, 3, "-m", "tests.programs.fail", "forward"),

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..backend.device import array_module, is_device_array, to_host
 from .base import Array, Communicator
+from .farewell import watch_for_early_leavers
 from .launch import Launch
 from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
 
@@ -36,6 +37,7 @@ def connect(launch: Launch) -> MPICommunicator:
             'install it: pip install "dist-train[mpi]"'
         ) from error
     _check_size(MPI, launch)
+    watch_for_early_leavers(MPI.COMM_WORLD.Dup(), MPI, __file__)
     return MPICommunicator(MPI.COMM_WORLD.Dup())
 
 
