@@ -1,6 +1,6 @@
 """Import time against NumPy's: median of 20 interleaved fresh processes each.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import json

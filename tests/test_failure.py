@@ -111,9 +111,7 @@ def test_a_foreign_mpirun_is_recognised(tmp_path):
 
 def test_mpi_missing(tmp_path):
     program = tmp_path / "missing.py"
-    program.write_text(
-        "import sys\nsys.modules['mpi4py'] = None\nimport dist_train as dt\ndt.distributed.init_process_group()\n"
-    )
+    program.write_text("import sys\nsys.modules['mpi4py'] = None\nimport dist_train as dt\ndt.distributed.init_process_group()\n")
     result = run(sys.executable, 1, program, check=False, PMI_RANK=0, PMI_SIZE=2)
     assert result.returncode != 0
     assert 'pip install "dist-train[mpi]"' in result.stderr

@@ -14,9 +14,7 @@ STEPS = 50
 def train(python, ranks, model, directory, **options):
     extra = options.pop("extra", {})
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    result = run(
-        python, ranks, PROGRAMS / "same_bits.py", "--model", model, "--steps", STEPS, "--directory", directory, *flags, **extra
-    )
+    result = run(python, ranks, PROGRAMS / "same_bits.py", "--model", model, "--steps", STEPS, "--directory", directory, *flags, **extra)
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -1,6 +1,6 @@
 """Train for a while, then let one rank fail in the way that is asked for. The others must not wait for it.
 
-    mpirun -n 3 python fail.py forward --rank 1
+mpirun -n 3 python fail.py forward --rank 1
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Train one of three model families and print what must not depend on the number of ranks: losses, weights, optimizer state.
 
-    mpirun -n 3 python same_bits.py --model cnn --steps 50 --directory runs/a [--kill-at 17]
+mpirun -n 3 python same_bits.py --model cnn --steps 50 --directory runs/a [--kill-at 17]
 """
 
 import argparse
@@ -21,9 +21,7 @@ VOCABULARY, CONTEXT, WIDTH = 32, 12, 24
 
 
 def mlp():
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Dropout(0.2), nn.Linear(40, 10)
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Dropout(0.2), nn.Linear(40, 10))
 
 
 def cnn():
@@ -97,9 +95,7 @@ def main():
     model, optimizer, loader = dt.distribute(model, optimizer, loader, micro_batches=args.micro_batches)
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.steps)
     losses: dict[str, str] = {}
-    checkpoint = dt.Checkpoint(
-        args.directory, keep=2, model=model, optimizer=optimizer, loader=loader, scheduler=scheduler, losses=losses
-    )
+    checkpoint = dt.Checkpoint(args.directory, keep=2, model=model, optimizer=optimizer, loader=loader, scheduler=scheduler, losses=losses)
     checkpoint.restore()
     comm = dt.comm.world()
     while optimizer.steps < args.steps:
