@@ -49,8 +49,8 @@ def _waiting_frame(thread: int, collectives: str) -> FrameType | None:
 def _end(comm: Any, frame: FrameType) -> None:
     rank, size = comm.Get_rank(), comm.Get_size()
     text = (
-        f"[rank {rank} of {size}] waits for rank {(rank - 1) % size}, whose program has ended: every rank has to run equally many steps and "
-        f"make the same collective calls. Ending all ranks. This rank waits here:\n{''.join(traceback.format_stack(frame))}"
+        f"[rank {rank} of {size}] waits for rank {(rank - 1) % size}, whose program has ended: every rank has to run equally many steps "
+        f"and make the same collective calls. Ending all ranks. This rank waits here:\n{''.join(traceback.format_stack(frame))}"
     )
     os.write(2, text.encode(errors="replace"))
     comm.Abort(1)
