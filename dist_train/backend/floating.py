@@ -14,11 +14,13 @@ import numpy as np
 
 
 def _error_state() -> tuple[contextvars.ContextVar[Any], Any]:
-    """NumPy's context variable and the value of it that ignores everything, found by its public effect."""
+    """NumPy's context variable and the value of it that ignores everything, found by its public effect.
+
+    A NumPy that keeps its state elsewhere leaves one of our own, which has no effect: warnings are then shown.
+    """
     context = contextvars.Context()
     context.run(np.seterr, all="ignore")
-    [(variable, value)] = context.items()
-    return variable, value
+    return next(iter(context.items()), (contextvars.ContextVar("unused"), None))
 
 
 _variable, IGNORE = _error_state()

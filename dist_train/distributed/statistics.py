@@ -5,7 +5,8 @@ Each micro-batch starts from the step's buffers and changes its own copy; the st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,60 +16,78 @@ from ..backend.device import array_module, to_host
 from ..nn.module import Module
 
 
+@dataclass(frozen=True)
+class _Buffer:
+    """A buffer by its place, since a forward may also assign a new tensor to it."""
+
+    module: Module
+    name: str
+    path: str
+
+    @property
+    def tensor(self) -> Tensor:
+        return getattr(self.module, self.name)  # type: ignore[no-any-return]
+
+    def version(self) -> tuple[Tensor, int]:
+        return self.tensor, version_cell(self.tensor)[0]
+
+
 class RunningStatistics:
-    """The buffers that the models' modules name in `running_statistics`."""
+    """The buffers that the models' modules name in `running_statistics`: `size` elements in all."""
 
     def __init__(self, models: Sequence[Module]) -> None:
-        self.buffers: list[Tensor] = []
-        self._others: list[tuple[str, list[int], int]] = []
-        seen: set[int] = set()
-        for model in models:
-            for prefix, module in model.named_modules():
-                for name, buffer in module.named_buffers(recurse=False):
-                    if id(buffer) in seen:
-                        continue
-                    seen.add(id(buffer))
-                    if name in module.running_statistics:
-                        self.buffers.append(buffer)
-                    else:
-                        cell = version_cell(buffer)
-                        self._others.append((f"{prefix}.{name}".lstrip("."), cell, cell[0]))
-        self.size = sum(buffer.numel() for buffer in self.buffers)
+        buffers = list(_buffers(models))
+        self._own = [buffer for buffer in buffers if buffer.name in buffer.module.running_statistics]
+        self._others = [buffer for buffer in buffers if buffer.name not in buffer.module.running_statistics]
+        self.size = sum(buffer.tensor.numel() for buffer in self._own)
         self._base: list[Any] = []
+        self._versions: list[tuple[Tensor, int]] = []
 
     def begin(self, first: bool) -> None:
         """A micro-batch begins: take the step's buffers as the base, or go back to it."""
         if first:
-            self._base = [buffer.array.copy() for buffer in self.buffers]
+            self._base = [buffer.tensor.array.copy() for buffer in self._own]
         else:
             self._restore()
-        self._others = [(name, cell, cell[0]) for name, cell, _ in self._others]
+        self._versions = [buffer.version() for buffer in self._others]
 
     def changes(self) -> np.ndarray[Any, Any]:
         """What the current micro-batch did to the buffers: 1-D, float64."""
         self._check_others()
-        parts = [to_host(b.array).astype(np.float64) - to_host(base) for b, base in zip(self.buffers, self._base)]
+        parts = [to_host(buffer.tensor.array).astype(np.float64) - to_host(base) for buffer, base in zip(self._own, self._base)]
         return np.concatenate([part.reshape(-1) for part in parts]) if parts else np.zeros(0)
 
     def apply(self, change: np.ndarray[Any, Any]) -> None:
         """The step is complete: move the base by `change`."""
         self._restore()
         done = 0
-        for buffer in self.buffers:
-            part = change[done : done + buffer.numel()].reshape(buffer.shape)
-            done += buffer.numel()
-            value = to_host(buffer.array).astype(np.float64) + part
-            value = value if buffer.is_floating_point() else np.rint(value)
-            buffer.array[...] = array_module(buffer.array).asarray(value.astype(buffer.dtype))
+        for tensor in [buffer.tensor for buffer in self._own]:
+            part = change[done : done + tensor.numel()].reshape(tensor.shape)
+            done += tensor.numel()
+            value = to_host(tensor.array).astype(np.float64) + part
+            value = value if tensor.is_floating_point() else np.rint(value)
+            tensor.array[...] = array_module(tensor.array).asarray(value.astype(tensor.dtype))
 
     def _restore(self) -> None:
-        for buffer, base in zip(self.buffers, self._base):
-            buffer.array[...] = base
+        for buffer, base in zip(self._own, self._base):
+            buffer.tensor.array[...] = base
 
     def _check_others(self) -> None:
-        for name, cell, version in self._others:
-            if cell[0] != version:
+        for buffer, (tensor, version) in zip(self._others, self._versions):
+            now, current = buffer.version()
+            if now is not tensor or current != version:
                 raise RuntimeError(
-                    f"forward changed the buffer {name!r}, which dist_train does not know how to combine over micro-batches: name it in "
-                    "its module's class attribute `running_statistics`, and every step moves it by the weighted mean of the changes"
+                    f"forward changed the buffer {buffer.path!r}, which dist_train does not know how to combine over micro-batches: name it "
+                    "in its module's class attribute `running_statistics`, and every step moves it by the weighted mean of the changes"
                 )
+
+
+def _buffers(models: Sequence[Module]) -> Iterator[_Buffer]:
+    """Every buffer of the models, once."""
+    seen: set[int] = set()
+    for model in models:
+        for prefix, module in model.named_modules():
+            for name, tensor in module.named_buffers(recurse=False):
+                if id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    yield _Buffer(module, name, f"{prefix}.{name}".lstrip("."))
