@@ -33,12 +33,15 @@ class _Buffer:
 
 
 class RunningStatistics:
-    """The buffers that the models' modules name in `running_statistics`: `size` elements in all."""
+    """The buffers that the models' modules name in `running_statistics`: `size` elements in all.
 
-    def __init__(self, models: Sequence[Module]) -> None:
+    With several micro-batches a change of any other buffer is an error: nothing says how to combine it.
+    """
+
+    def __init__(self, models: Sequence[Module], micro_batches: int) -> None:
         buffers = list(_buffers(models))
         self._own = [buffer for buffer in buffers if buffer.name in buffer.module.running_statistics]
-        self._others = [buffer for buffer in buffers if buffer.name not in buffer.module.running_statistics]
+        self._others = [buffer for buffer in buffers if buffer not in self._own] if micro_batches > 1 else []
         self.size = sum(buffer.tensor.numel() for buffer in self._own)
         self._base: list[Any] = []
         self._versions: list[tuple[Tensor, int]] = []
@@ -77,8 +80,9 @@ class RunningStatistics:
             now, current = buffer.version()
             if now is not tensor or current != version:
                 raise RuntimeError(
-                    f"forward changed the buffer {buffer.path!r}, which dist_train does not know how to combine over micro-batches: name it "
-                    "in its module's class attribute `running_statistics`, and every step moves it by the weighted mean of the changes"
+                    f"forward changed the buffer {buffer.path!r}, which dist_train does not know how to combine over micro-batches: "
+                    "name it in its module's class attribute `running_statistics`, and every step moves it by the weighted mean of the "
+                    "changes"
                 )
 
 

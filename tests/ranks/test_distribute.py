@@ -523,7 +523,7 @@ def test_a_buffer_of_unknown_kind():
 
     model = Counter()
     optimizer = optim.SGD(model.parameters())
-    model, optimizer, _ = dt.distribute(model, optimizer)
+    model, optimizer, _ = dt.distribute(model, optimizer, micro_batches=V)
     model(dt.ones(3)).sum().backward()
     with pytest.raises(RuntimeError, match=r"changed the buffer 'seen'.*running_statistics"):
         optimizer.step()
