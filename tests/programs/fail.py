@@ -15,8 +15,15 @@ parser.add_argument("where")
 parser.add_argument("--rank", type=int, default=1)
 args = parser.parse_args()
 
+
+def mark():
+    """Say when the failure begins: the test measures from here."""
+    os.write(2, f"failing at {time.time()}\n".encode())
+
+
 launched = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
 if args.where == "import" and launched == args.rank:
+    mark()
     raise ValueError("failed as asked: import")
 
 import dist_train as dt  # noqa: E402
@@ -24,6 +31,7 @@ from dist_train import nn, optim  # noqa: E402
 from dist_train.utils.data import DataLoader, Dataset  # noqa: E402
 
 if args.where == "before" and launched == args.rank:
+    mark()
     raise ValueError("failed as asked: before")
 
 me = dt.distributed.get_rank() == args.rank
@@ -31,6 +39,7 @@ me = dt.distributed.get_rank() == args.rank
 
 def fail_at(where):
     if args.where == where and me:
+        mark()
         raise ValueError(f"failed as asked: {where}")
 
 
@@ -69,6 +78,8 @@ for epoch in range(3):
         ((model(x) - y) ** 2).mean().backward()
         if epoch == 1:
             fail_at("between")
+            if me and args.where in ("kill", "exit", "leave"):
+                mark()
             if me and args.where == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if me and args.where == "exit":
