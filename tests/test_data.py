@@ -615,6 +615,7 @@ class Slow(Dataset):
     def __getitem__(self, index):
         time.sleep(0.3)
         return index
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 try:
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     for batch in DataLoader(Slow(), num_workers=2): pass
