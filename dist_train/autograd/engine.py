@@ -24,6 +24,9 @@ class BackwardListener(Protocol):
     def backward_done(self, loss: Array | None) -> None:
         """A backward pass from the scalar `loss` (None: from something else) is done and wrote gradients of this listener's leaves."""
 
+    def gradients_dropped(self) -> None:
+        """The gradients of the leaves have been set to None."""
+
 
 class Node:
     """One recorded operation: `backward` maps the gradient of its output to those of its inputs."""

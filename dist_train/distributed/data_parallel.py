@@ -79,6 +79,9 @@ class _GradientMean:
             for flat in self.flats:
                 self._average(flat)
 
+    def gradients_dropped(self) -> None:
+        """Nothing is kept between backward passes."""
+
     def _average(self, flat: FlatGradient) -> None:
         written = np.array([entry.parameter.grad is not None for entry in flat.entries])
         present = self.comm.all_gather(written).any(axis=0)

@@ -99,9 +99,11 @@ class ShardedDriver(ParameterEditor):
         if micro_batch.last:
             if self._slices is None:
                 self._reduce()
-            stepped = self._apply()
+            try:
+                stepped = self._apply()
+            finally:
+                self._begin_step()
             self.step_complete = True
-            self._begin_step()
             if not self.deferred:
                 self.publish()
         if self.free_running is not None:
@@ -110,8 +112,7 @@ class ShardedDriver(ParameterEditor):
 
     def zero_grad(self, set_to_none: bool) -> None:
         """Drop the gradients of the current micro-batch; those of earlier ones are in the fold already."""
-        if self._slices is None:
-            self._sum.losses.clear()
+        self.gradients_dropped()
         for entry in self.entries:
             parameter = entry.parameter
             parameter.grad = None
@@ -125,6 +126,11 @@ class ShardedDriver(ParameterEditor):
             raise RuntimeError("backward() between clip_grad_norm_() and optimizer.step(): the step's gradient is reduced already")
         if loss is not None:
             self._sum.losses.append(loss)
+
+    def gradients_dropped(self) -> None:
+        """The current micro-batch's gradients have been set to None or zero: its losses so far do not count."""
+        if self._slices is None:
+            self._sum.losses.clear()
 
     def group_added(self, group: dict[str, Any]) -> None:
         raise RuntimeError("add parameter groups before dist_train.distribute, which lays all parameters out in memory")

@@ -274,6 +274,8 @@ class Module:
                 parameter.grad = None
             elif parameter.grad is not None:
                 parameter.grad.array[...] = 0
+        for listener in {parameter._listener for parameter in self.parameters()} - {None}:
+            listener.gradients_dropped()
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn(module)` for every module below, children first, then for this one."""

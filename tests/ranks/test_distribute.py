@@ -297,7 +297,8 @@ def gan_reference(data, micro_batches):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 4, 7])
-def test_two_models_share_a_loader(comm, micro_batches):
+@pytest.mark.parametrize("drop", ["optimizer", "module"])
+def test_two_models_share_a_loader(comm, micro_batches, drop):
     """The networks of a GAN: two optimizers a micro-batch; what the second loss leaves in the first model's gradients is dropped."""
     if micro_batches < comm.size:
         return
@@ -307,12 +308,15 @@ def test_two_models_share_a_loader(comm, micro_batches):
     (d, g), (od, og), loader = dt.distribute([d, g], [od, og], DataLoader(data, 8), micro_batches=micro_batches)
     for _ in range(4):
         for inputs, _ in loader:
-            od.zero_grad()
-            (d(g(inputs).detach()).mean() - d(inputs).mean()).backward()
+            (od if drop == "optimizer" else d).zero_grad()
+            loss = d(g(inputs).detach()).mean() - d(inputs).mean()
+            loss.backward()
             od.step()
             og.zero_grad()
             (-d(g(inputs)).mean()).backward()
             og.step()
+    if micro_batches == 1:
+        assert od.loss == pytest.approx(loss.item())
     assert od.steps == og.steps == 4
     np.testing.assert_allclose(np.concatenate([weights(g), weights(d)]), gan_reference(data, micro_batches), rtol=1e-10, atol=1e-12)
 

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
+from .blocks import blocks
 
 # Rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), highest power
 # first: erf(x) = x·P(x²)/Q(x²) below 0.46875, erfc(x) = exp(-x²)·P(x)/Q(x) from there to 4 (and close enough to 6, where erf(x) is 1).
@@ -22,9 +23,57 @@ _FAR_Q = (
 )  # fmt: skip
 
 
+# logit(Φ(x))/x for |x| ≤ 5.2 as a polynomial in x², fitted so that erf is right to 3e-8 of itself; highest power first. Φ is the logistic
+# function of x·P(x²) and erf(x) is tanh(x/√2·P(2x²)): both are smooth, keep to their range, and take half the operations of a quotient.
+_LOGIT = (
+    -9.646885445543e-12, 6.276727651844e-10, -1.205038979769e-8, -7.546028837951e-8, 6.725351047312e-6, -1.066241274400e-4,
+    -7.158015565409e-5, 7.267033777098e-2, 1.5957691687886,
+)  # fmt: skip
+_LOGIT_END = 5.2**2  # beyond, the polynomial keeps its last value: 1 − Φ is below 1e-7 there
+
+
 @kernel
 def erf(xp: ModuleType, x: Array) -> Array:
-    """2/√π ∫₀ˣ exp(-t²) dt, to the rounding of x's type (relative error about 1e-15 in float64)."""
+    """2/√π ∫₀ˣ exp(-t²) dt, with a relative error of 1e-15 in float64, and of 2e-7 in narrower types, computed in float32."""
+    y = xp.empty(x.shape, x.dtype)
+    for part, out in blocks(xp, x, y):
+        out[...] = _quotient_erf(xp, part) if x.dtype == "float64" else _single_erf(xp, part.astype("float32", copy=False))
+    return y
+
+
+def normal_cdf(xp: ModuleType, x: Array) -> Array:
+    """Φ(x) = (1 + erf(x/√2)) / 2, for float64 and float32; an array of its own."""
+    if x.dtype == "float64":
+        result = _quotient_erf(xp, x * sqrt(0.5))
+        result += 1
+        result *= 0.5
+        return result
+    return sigmoid_of(xp, _logit(xp, x))
+
+
+def sigmoid_of(xp: ModuleType, x: Array) -> Array:
+    """1 / (1 + exp(−x)), in place."""
+    xp.negative(x, out=x)
+    xp.exp(x, out=x)
+    x += 1
+    return xp.reciprocal(x, out=x)
+
+
+def _logit(xp: ModuleType, x: Array) -> Array:
+    square = x * x
+    xp.minimum(square, _LOGIT_END, out=square)
+    result = _polynomial(_LOGIT, square)
+    result *= x
+    return result
+
+
+def _single_erf(xp: ModuleType, x: Array) -> Array:
+    result = _logit(xp, x * sqrt(2))
+    result *= 0.5
+    return xp.tanh(result, out=result)
+
+
+def _quotient_erf(xp: ModuleType, x: Array) -> Array:
     size = xp.minimum(xp.abs(x), 6)
     square = size * size
     near = x * (_polynomial(_NEAR_P, square) / _polynomial(_NEAR_Q, square))
@@ -40,7 +89,8 @@ def erf_gradient(xp: ModuleType, gradient: Array, x: Array) -> Array:
 
 def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     """Horner's rule; the first coefficient is that of the highest power."""
-    result = x * coefficients[0] + coefficients[1]
+    result = x * coefficients[0]
+    result += coefficients[1]
     for coefficient in coefficients[2:]:
         result *= x
         result += coefficient
