@@ -5,8 +5,10 @@ Data moves as bytes through buffers (never pickled); arrays on a GPU are staged 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
@@ -145,7 +147,9 @@ class MPICommunicator(Communicator):
         return list(self._comm.allgather(value))
 
     def duplicate(self) -> Communicator:
-        return MPICommunicator(self._comm.Dup())
+        other = copy.copy(self)
+        other._comm, other.traffic = self._comm.Dup(), Counter()
+        return other
 
     def abort(self, status: int = 1) -> None:
         self._mpi.COMM_WORLD.Abort(status)

@@ -274,7 +274,7 @@ class Module:
                 parameter.grad = None
             elif parameter.grad is not None:
                 parameter.grad.array[...] = 0
-        for listener in {parameter._listener for parameter in self.parameters()} - {None}:
+        for listener in {parameter._listener for parameter in self.parameters() if parameter._listener is not None}:
             listener.gradients_dropped()
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:

@@ -180,10 +180,19 @@ def repeat_interleave(input: Tensor, repeats: int | Tensor, dim: int | None = No
     if dim is None:
         input, dim = input.flatten(), 0
     axis = axis_of(dim, input.array.ndim)
-    xp = array_module(input.array)
-    counts = repeats.array if isinstance(repeats, Tensor) else repeats
-    positions = xp.repeat(xp.arange(input.array.shape[axis]), counts)
-    return input[(*[slice(None)] * axis, Tensor(positions))]
+    return input[(*[slice(None)] * axis, Tensor(_repeated_positions(input.array, axis, repeats)))]
+
+
+def _repeated_positions(x: Array, axis: int, repeats: int | Tensor) -> Array:
+    """For each slice of the result the number of the slice of `x` that it shows."""
+    xp, size = array_module(x), x.shape[axis]
+    if not isinstance(repeats, Tensor):
+        return xp.repeat(xp.arange(size), repeats)
+    counts = xp.broadcast_to(repeats.array.reshape(-1), (size,))
+    if (counts < 0).any():
+        raise RuntimeError(f"repeat_interleave: negative numbers of repetitions, the smallest {counts.min()}")
+    ends = counts.cumsum()  # CuPy's repeat takes no array of counts
+    return xp.searchsorted(ends, xp.arange(int(counts.sum())), side="right")
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:

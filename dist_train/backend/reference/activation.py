@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
-from .special import erf
+from .blocks import blocks
+from .special import normal_cdf, sigmoid_into
 
 
 @kernel
@@ -61,18 +63,6 @@ def logistic(xp: ModuleType, x: Array) -> Array:
 
 
 @kernel
-def silu(xp: ModuleType, x: Array) -> Array:
-    """x·sigmoid(x)."""
-    return x * logistic(xp, x)
-
-
-@kernel
-def silu_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
-    s = logistic(xp, x)
-    return gradient * (s * (1 + x * (1 - s)))
-
-
-@kernel
 def softplus(xp: ModuleType, x: Array, beta: float, threshold: float) -> Array:
     """log(1 + exp(beta·x)) / beta, and x itself where beta·x is above `threshold`."""
     scaled = x * beta
@@ -96,60 +86,116 @@ def hardswish_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
     return gradient * xp.where(x < -3, 0, xp.where(x <= 3, x / 3 + 0.5, 1)).astype(x.dtype)
 
 
+# SiLU and both forms of GELU are x·gate(x) with a gate between 0 and 1; a pass for training gives the slope too, which is all that
+# backward needs. Narrow types are computed in float32.
+
+Gate = Callable[[ModuleType, Array], Array]
+Slope = Callable[[ModuleType, Array, Array], Array]
+
+
+def _gated(xp: ModuleType, x: Array, gate: Gate) -> Array:
+    y = xp.empty(x.shape, x.dtype)
+    for part, out in blocks(xp, x, y):
+        part = _wide(part)
+        xp.multiply(part, gate(xp, part), out=out, casting="same_kind")
+    return y
+
+
+def _gated_with_slope(xp: ModuleType, x: Array, gate: Gate, slope: Slope) -> tuple[Array, Array]:
+    y, slopes = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
+    for part, out, steep in blocks(xp, x, y, slopes):
+        part = _wide(part)
+        gates = gate(xp, part)
+        steep[...] = slope(xp, part, gates)
+        xp.multiply(part, gates, out=out, casting="same_kind")
+    return y, slopes
+
+
+def _wide(x: Array) -> Array:
+    return x if x.dtype.itemsize >= 4 else x.astype("float32")
+
+
+@kernel
+def silu(xp: ModuleType, x: Array) -> Array:
+    """x·sigmoid(x)."""
+    return _gated(xp, x, _sigmoid)
+
+
+@kernel
+def silu_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """The same, and its derivative."""
+    return _gated_with_slope(xp, x, _sigmoid, _silu_slope)
+
+
 @kernel
 def gelu(xp: ModuleType, x: Array) -> Array:
     """x·Φ(x), where Φ is the normal distribution's cumulative function."""
-    return x * normal_cdf(x)
+    return _gated(xp, x, normal_cdf)
 
 
 @kernel
-def gelu_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
-    bounded = xp.clip(x, -40, 40)  # the density is 0 beyond, and x·x does not overflow
-    density = xp.exp(bounded * bounded * -0.5)
-    density *= bounded * (1 / math.sqrt(2 * math.pi))
-    density += normal_cdf(x)
-    return density * gradient
-
-
-GELU_SCALE, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+def gelu_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """The same, and its derivative."""
+    return _gated_with_slope(xp, x, normal_cdf, _gelu_slope)
 
 
 @kernel
 def gelu_tanh(xp: ModuleType, x: Array) -> Array:
-    """x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2."""
-    y = _gelu_tanh_of(xp, x)[0]
-    y += 1
-    y *= x
-    y *= 0.5
-    return y
+    """x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2, where (1 + tanh(y)) / 2 is sigmoid(2·y)."""
+    return _gated(xp, x, _tanh_gate)
 
 
 @kernel
-def gelu_tanh_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
-    t, bounded, squared = _gelu_tanh_of(xp, x)
-    squared *= 3 * GELU_SCALE * GELU_CUBE
-    squared += GELU_SCALE  # the derivative of the argument of tanh
-    squared *= bounded
-    squared *= 1 - t * t
-    squared += t
-    squared += 1
-    squared *= gradient
-    squared *= 0.5
-    return squared
+def gelu_tanh_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
+    """The same, and its derivative."""
+    return _gated_with_slope(xp, x, _tanh_gate, _gelu_tanh_slope)
 
 
-def _gelu_tanh_of(xp: ModuleType, x: Array) -> tuple[Array, Array, Array]:
-    bounded = xp.clip(x, -20, 20)  # tanh is ±1 beyond, and the cube does not overflow
-    squared = bounded * bounded
-    argument = squared * (GELU_SCALE * GELU_CUBE)
+def _sigmoid(xp: ModuleType, x: Array) -> Array:
+    return sigmoid_into(xp, x.copy())
+
+
+def _silu_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
+    """gate·(1 + x·(1 − gate))."""
+    slope = 1 - gate
+    slope *= x
+    slope += 1
+    slope *= gate
+    return slope
+
+
+def _gelu_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
+    """Φ(x) + x·φ(x), where φ is the density."""
+    bounded = xp.clip(x, -40, 40)  # the density is 0 beyond, and x·x does not overflow
+    density = bounded * bounded
+    density *= -0.5
+    xp.exp(density, out=density)
+    density *= 1 / math.sqrt(2 * math.pi)
+    density *= bounded
+    density += gate
+    return density
+
+
+GELU_SCALE, GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+def _tanh_gate(xp: ModuleType, x: Array) -> Array:
+    bounded = xp.clip(x, -20, 20)  # the gate is 0 or 1 beyond, and the cube does not overflow
+    argument = bounded * bounded
+    argument *= GELU_SCALE * GELU_CUBE
     argument += GELU_SCALE
     argument *= bounded
-    return xp.tanh(argument), bounded, squared
+    return sigmoid_into(xp, argument)
 
 
-def normal_cdf(x: Array) -> Array:
-    """Φ(x) = (1 + erf(x / √2)) / 2."""
-    result = erf(x * math.sqrt(0.5))
-    result += 1
-    result *= 0.5
-    return result
+def _gelu_tanh_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
+    """gate + x·gate·(1 − gate)·y′, where y is what the gate is the sigmoid of."""
+    bounded = xp.clip(x, -20, 20)
+    slope = bounded * bounded
+    slope *= 3 * GELU_SCALE * GELU_CUBE
+    slope += GELU_SCALE
+    slope *= bounded
+    slope *= 1 - gate
+    slope += 1
+    slope *= gate
+    return slope

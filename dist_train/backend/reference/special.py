@@ -48,10 +48,10 @@ def normal_cdf(xp: ModuleType, x: Array) -> Array:
         result += 1
         result *= 0.5
         return result
-    return sigmoid_of(xp, _logit(xp, x))
+    return sigmoid_into(xp, _logit(xp, x))
 
 
-def sigmoid_of(xp: ModuleType, x: Array) -> Array:
+def sigmoid_into(xp: ModuleType, x: Array) -> Array:
     """1 / (1 + exp(−x)), in place."""
     xp.negative(x, out=x)
     xp.exp(x, out=x)
