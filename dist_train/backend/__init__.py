@@ -1,1 +1,3 @@
 """The only place that knows which array library runs: devices, and the registry of numeric kernels."""
+
+from . import cuda as cuda  # registers its overrides; CuPy itself is imported when first needed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -73,6 +74,11 @@ def module_of(device: Device) -> ModuleType:
     return np if device.type == "cpu" else cupy()
 
 
+def on(device: Device) -> AbstractContextManager[Any]:
+    """Inside, new device arrays are made on `device`; "cuda" without a number is the current GPU."""
+    return nullcontext() if device.type == "cpu" or device.index is None else cupy().cuda.Device(device.index)
+
+
 def is_available() -> bool:
     """Whether CuPy is installed and sees a GPU."""
     if importlib.util.find_spec("cupy") is None:
@@ -95,13 +101,16 @@ def set_device(device: Device | int) -> None:
 
 
 def to_device(array: Array, device: Device) -> Array:
-    """`array` on `device`: the same object when it is there already, else a copy."""
-    if device_of(array) == device:
-        return array
+    """`array` on `device`: the same object when it is there already, else a copy. "cuda" without a number is the current GPU."""
     if device.type == "cpu":
         return to_host(array)
-    with cupy().cuda.Device(device.index or 0):
-        return cupy().asarray(array)
+    if not is_device_array(array):
+        with on(device):
+            return cupy().asarray(array)
+    if device.index in (None, array.device.id):
+        return array
+    with on(device):
+        return array.copy()
 
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:

@@ -42,7 +42,6 @@ class Checkpoint:
         self._objects = {name: saved_object(name, target) for name, target in objects.items()}
         self._comm: Communicator | None = None
         self._background_comm: Communicator | None = None
-        self._background_comm: Communicator | None = None
         self._background: Background | None = None
         self._worthless: set[Path] = set()
 

@@ -53,8 +53,11 @@ class Communicator(ABC):
         """Complete a 1-D vector in place: rank r holds its r-th piece, of `counts[r]` elements, and receives the others."""
 
     @abstractmethod
-    def exchange(self, send: Array, send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]) -> None:
-        """All-to-all of 1-D arrays: `send_counts[r]` elements go to rank r, `receive_counts[r]` come from it, in rank order."""
+    def exchange(
+        self, send: Array, starts: Sequence[int], send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]
+    ) -> None:
+        """All-to-all of pieces of 1-D arrays: `send_counts[r]` elements of `send` from `starts[r]` on go to rank r; what comes, of
+        `receive_counts[r]` elements from rank r, is put into `receive` in rank order."""
 
     @abstractmethod
     def all_reduce(self, array: Array, op: str = "sum") -> None:

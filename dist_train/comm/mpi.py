@@ -111,13 +111,15 @@ class MPICommunicator(Communicator):
                 places = [start + min(done, size) for start, size in zip(starts, sizes)]
                 self._comm.Allgatherv(self._mpi.IN_PLACE, [buffer, part, places, self._mpi.BYTE])
 
-    def exchange(self, send: Array, send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]) -> None:
-        outgoing = [count * send.itemsize for count in send_counts]
-        incoming = [count * send.itemsize for count in receive_counts]
+    def exchange(
+        self, send: Array, starts: Sequence[int], send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]
+    ) -> None:
+        size = send.itemsize
+        outgoing, incoming = [count * size for count in send_counts], [count * size for count in receive_counts]
         self._count("exchange", sum(outgoing) - outgoing[self.rank])
         with _staged(receive) as buffer:
             self._comm.Alltoallv(
-                [_bytes(to_host(send)), outgoing, _starts(outgoing), self._mpi.BYTE],
+                [_bytes(to_host(send)), outgoing, [start * size for start in starts], self._mpi.BYTE],
                 [buffer, incoming, _starts(incoming), self._mpi.BYTE],
             )
 

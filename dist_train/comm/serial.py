@@ -33,8 +33,10 @@ class SerialCommunicator(Communicator):
     def gather_slices(self, vector: Array, counts: Sequence[int]) -> None:
         pass
 
-    def exchange(self, send: Array, send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]) -> None:
-        receive[...] = send
+    def exchange(
+        self, send: Array, starts: Sequence[int], send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]
+    ) -> None:
+        receive[...] = send[starts[0] : starts[0] + send_counts[0]]
 
     def all_reduce(self, array: Array, op: str = "sum") -> None:
         pass

@@ -152,7 +152,7 @@ def reduce_scatter_tensor(output: Tensor, input: Tensor, op: str = ReduceOp.SUM)
         raise ValueError(f"input of {input.array.size} elements for {comm.size} ranks with an output of {count} each")
     xp = array_module(input.array)
     rows = xp.empty((comm.size, count), input.array.dtype)
-    comm.exchange(xp.ascontiguousarray(input.array).reshape(-1), [count] * comm.size, rows.reshape(-1), [count] * comm.size)
+    _all_to_all(input, rows.reshape(-1))
     output._write(_combine(rows, op).reshape(output.array.shape))
 
 
@@ -161,9 +161,8 @@ def all_to_all_single(output: Tensor, input: Tensor) -> None:
     comm = comm_.world()
     if input.array.size % comm.size or output.array.size != input.array.size:
         raise ValueError(f"{input.array.size} elements cannot be cut into {comm.size} equal pieces for an output of {output.array.size}")
-    counts = [input.array.size // comm.size] * comm.size
     receive = array_module(input.array).empty(input.array.size, input.array.dtype)
-    comm.exchange(array_module(input.array).ascontiguousarray(input.array).reshape(-1), counts, receive, counts)
+    _all_to_all(input, receive)
     output._write(receive.reshape(output.array.shape))
 
 
@@ -188,6 +187,13 @@ def broadcast_object_list(object_list: list[Any], src: int = 0) -> None:
 def all_gather_object(object_list: list[Any], obj: Any) -> None:
     """Fill `object_list` with the ranks' Python objects."""
     object_list[:] = comm_.world().all_gather_object(obj)
+
+
+def _all_to_all(input: Tensor, receive: Any) -> None:
+    comm = comm_.world()
+    count = input.array.size // comm.size
+    starts, counts = [count * rank for rank in range(comm.size)], [count] * comm.size
+    comm.exchange(array_module(input.array).ascontiguousarray(input.array).reshape(-1), starts, counts, receive, counts)
 
 
 def _reduced(tensor: Tensor, op: str) -> Any:

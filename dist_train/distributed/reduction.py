@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
-
-import numpy as np
 
 from ..backend.device import array_module
 from ..backend.reference import fold as kernels
@@ -24,33 +23,45 @@ class SliceReduction:
         self.comm = comm
         self.whole: Span = (0, micro_batches)
         self.spans = [subtrees(share(rank, comm.size, micro_batches), self.whole) for rank in range(comm.size)]
+        self._rounds = range(max(map(len, self.spans)))  # in round k every rank sends its k-th partial sum
+        self._order = [spans[k] for k in self._rounds for spans in self.spans if k < len(spans)]
+        self._received: dict[Any, Array] = {}  # a buffer per type
 
     def reduce(self, flat: FlatGradient, partials: Sequence[Array]) -> Array:
         """This rank's slice of the sum over all micro-batches, from this rank's partial sums (one a span, left to right).
 
-        The result lies in one of the vectors. It goes bucket by bucket, so the buffers stay small; buckets change no bit.
+        The result lies in one of the vectors. It goes bucket by bucket, so the buffer stays small; buckets change no bit.
         """
         if self.spans[self.comm.rank] == [self.whole]:
             return partials[0][flat.start : flat.stop]
         result = flat.gradient[flat.start : flat.stop]
-        spans = [span for rank in self.spans for span in rank]
-        bucket = max(BLOCK, bucket_bytes() // (flat.dtype.itemsize * len(spans)))
+        bucket = max(BLOCK, bucket_bytes() // (flat.dtype.itemsize * len(self._order)))
         for done in range(0, max(flat.counts), bucket):
             rows = self._exchange(flat, partials, done, bucket)
-            result[done : done + bucket] = combine(dict(zip(spans, rows)), self.whole, _add)
+            result[done : done + bucket] = combine(dict(zip(self._order, rows)), self.whole, _add)
         return result
 
     def _exchange(self, flat: FlatGradient, partials: Sequence[Array], done: int, bucket: int) -> Array:
         """All ranks' partial sums of elements `done` … `done + bucket` of this rank's slice: (partial sums, elements)."""
         lengths = [min(bucket, max(0, count - done)) for count in flat.counts]
-        starts = np.cumsum([0, *flat.counts[:-1]]) + done
-        xp = array_module(flat.gradient)
-        send = xp.concatenate([array[start : start + n] for start, n in zip(starts, lengths) for array in partials])
-        own = lengths[self.comm.rank]
-        incoming = [len(spans) * own for spans in self.spans]
-        receive = xp.empty(sum(incoming), flat.dtype)
-        self.comm.exchange(send, [len(partials) * n for n in lengths], receive, incoming)
-        return receive.reshape(-1, own) if own else xp.empty((sum(map(len, self.spans)), 0), flat.dtype)
+        starts = [start + min(done, count) for start, count in zip(accumulate(flat.counts, initial=0), flat.counts)]
+        rows = self._buffer(flat, lengths[self.comm.rank])
+        filled = 0
+        for k in self._rounds:
+            counts = lengths if k < len(partials) else [0] * self.comm.size
+            incoming = [rows.shape[1] if k < len(spans) else 0 for spans in self.spans]
+            part = rows.reshape(-1)[filled : filled + sum(incoming)]
+            self.comm.exchange(partials[min(k, len(partials) - 1)], starts, counts, part, incoming)
+            filled += part.size
+        return rows
+
+    def _buffer(self, flat: FlatGradient, length: int) -> Array:
+        """(partial sums, length), the same memory in every step."""
+        count = len(self._order) * length
+        buffer = self._received.get(flat.dtype)
+        if buffer is None or buffer.size < count:
+            buffer = self._received[flat.dtype] = array_module(flat.gradient).empty(count, flat.dtype)
+        return buffer[:count].reshape(len(self._order), length)
 
 
 def _add(left: Array, right: Array) -> Array:

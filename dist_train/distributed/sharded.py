@@ -245,9 +245,10 @@ class ShardedDriver(ParameterEditor):
 
         Before the rank's last micro-batch of the step the norm is not known: the result is nan and nothing happens.
         """
-        dtype = self.flats[0].dtype
+        first = self.flats[0]
+        as_array = array_module(first.gradient).asarray  # on the gradient's device
         if not self._reduced_for_clipping(parameters):
-            return Tensor(np.asarray(math.nan, dtype))
+            return Tensor(as_array(math.nan, first.dtype))
         norm = self._norm(float(norm_type))
         if error_if_nonfinite and not math.isfinite(norm):
             raise RuntimeError(f"the total norm of order {norm_type} of the gradients is {norm}: it cannot be used for clipping")
@@ -256,7 +257,7 @@ class ShardedDriver(ParameterEditor):
             for gradient in self._slices or ():
                 kernels.scale(gradient, max_norm / (norm + 1e-6), gradient)
             self._norm_known = False
-        return Tensor(np.asarray(norm, dtype))
+        return Tensor(as_array(norm, first.dtype))
 
     def clip_grad_value(self, parameters: Sequence[Tensor], clip_value: float) -> None:
         """Clamp the elements of the step's mean gradient; nothing before the rank's last micro-batch."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend.device import CPU, Device, array_module, device_of, is_device_array, module_of, to_device, to_host
+from ...backend.device import CPU, Device, device_of, is_device_array, module_of, on, to_device, to_host
 from ..tensor import Tensor, method
 from .promotion import INT64, get_default_dtype, number_type
 from .shape import sizes
@@ -99,10 +99,15 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     return Tensor(array)
 
 
+def _made(name: str, device: Device, *args: Any, **params: Any) -> Any:
+    """What the array library of `device` makes there by the function `name`."""
+    with on(device):
+        return getattr(module_of(device), name)(*args, **params)
+
+
 def _constant(name: str, summary: str) -> Callable[..., Tensor]:
     def function(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        xp = module_of(device_from(device))
-        return finished(getattr(xp, name)(sizes(size), float_type(dtype)), requires_grad)
+        return finished(_made(name, device_from(device), sizes(size), float_type(dtype)), requires_grad)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = summary
@@ -117,15 +122,15 @@ empty = _constant("empty", "A tensor of a shape with whatever its memory held.")
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of a shape with one value everywhere; its type is that of the value."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    xp = module_of(device_from(device))
-    return finished(xp.full(sizes((size,)), value, number_type(value) if dtype is None else np.dtype(dtype)), requires_grad)
+    chosen = number_type(value) if dtype is None else np.dtype(dtype)
+    return finished(_made("full", device_from(device), sizes((size,)), value, chosen), requires_grad)
 
 
 def _like(name: str) -> Callable[..., Tensor]:
     def function(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        xp = array_module(input.array) if device is None else module_of(device_from(device))
+        place = device_of(input.array) if device is None else device_from(device)
         chosen = input.array.dtype if dtype is None else np.dtype(dtype)
-        return finished(getattr(xp, name)(input.array.shape, chosen), requires_grad)
+        return finished(_made(name, place, input.array.shape, chosen), requires_grad)
 
     function.__name__ = function.__qualname__ = name + "_like"
     function.__doc__ = f"`{name}` in the shape, type and device of `input`."
@@ -169,7 +174,7 @@ def logspace(
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The (n, m) matrix with ones on its diagonal."""
-    return finished(module_of(device_from(device)).eye(n, m, dtype=float_type(dtype)), requires_grad)
+    return finished(_made("eye", device_from(device), n, m, dtype=float_type(dtype)), requires_grad)
 
 
 def _new(make: Callable[..., Tensor], name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backend.device import is_device_array
 from ..tensor import Parameter, Tensor
 
 DType = np.dtype[Any]
@@ -68,12 +69,12 @@ def floating(x: Tensor) -> Tensor:
 
 
 def operand(value: Any) -> Any:
-    """A tensor or a Python number; NumPy's scalars count as numbers and its arrays as tensors."""
+    """A tensor or a Python number; NumPy's scalars count as numbers, its arrays and CuPy's as tensors."""
     if isinstance(value, (Tensor, bool, int, float)) and not isinstance(value, np.generic):
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) or is_device_array(value):
         return Tensor(value)
     raise TypeError(f"expected a tensor or a number, not {type(value).__name__}")
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from ..device import Array
 from ..kernels import kernel
 from .blocks import blocks
-from .special import normal_cdf, sigmoid_into
+from .special import logistic_of_minus, normal_cdf
 
 
 @kernel
@@ -152,7 +152,7 @@ def gelu_tanh_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
 
 
 def _sigmoid(xp: ModuleType, x: Array) -> Array:
-    return sigmoid_into(xp, x.copy())
+    return logistic_of_minus(xp, -x)
 
 
 def _silu_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
@@ -182,10 +182,10 @@ GELU_SCALE, GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 def _tanh_gate(xp: ModuleType, x: Array) -> Array:
     bounded = xp.clip(x, -20, 20)  # the gate is 0 or 1 beyond, and the cube does not overflow
     argument = bounded * bounded
-    argument *= GELU_SCALE * GELU_CUBE
-    argument += GELU_SCALE
+    argument *= -GELU_SCALE * GELU_CUBE
+    argument -= GELU_SCALE
     argument *= bounded
-    return sigmoid_into(xp, argument)
+    return logistic_of_minus(xp, argument)
 
 
 def _gelu_tanh_slope(xp: ModuleType, x: Array, gate: Array) -> Array:

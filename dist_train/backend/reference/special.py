@@ -23,11 +23,11 @@ _FAR_Q = (
 )  # fmt: skip
 
 
-# logit(Φ(x))/x for |x| ≤ 5.2 as a polynomial in x², fitted so that erf is right to 3e-8 of itself; highest power first. Φ is the logistic
-# function of x·P(x²) and erf(x) is tanh(x/√2·P(2x²)): both are smooth, keep to their range, and take half the operations of a quotient.
+# −logit(Φ(x))/x for |x| ≤ 5.2 as a polynomial in x², fitted so that erf is right to 3e-8 of itself; highest power first. Φ is the logistic
+# function of −x·P(x²) and erf(x) is tanh(−x/√2·P(2x²)): both are smooth, keep to their range, and take half the operations of a quotient.
 _LOGIT = (
-    -9.646885445543e-12, 6.276727651844e-10, -1.205038979769e-8, -7.546028837951e-8, 6.725351047312e-6, -1.066241274400e-4,
-    -7.158015565409e-5, 7.267033777098e-2, 1.5957691687886,
+    9.646885445543e-12, -6.276727651844e-10, 1.205038979769e-8, 7.546028837951e-8, -6.725351047312e-6, 1.066241274400e-4,
+    7.158015565409e-5, -7.267033777098e-2, -1.5957691687886,
 )  # fmt: skip
 _LOGIT_END = 5.2**2  # beyond, the polynomial keeps its last value: 1 − Φ is below 1e-7 there
 
@@ -48,28 +48,28 @@ def normal_cdf(xp: ModuleType, x: Array) -> Array:
         result += 1
         result *= 0.5
         return result
-    return sigmoid_into(xp, _logit(xp, x))
+    return logistic_of_minus(xp, _minus_logit(xp, x))
 
 
-def sigmoid_into(xp: ModuleType, x: Array) -> Array:
-    """1 / (1 + exp(−x)), in place."""
-    xp.negative(x, out=x)
+def logistic_of_minus(xp: ModuleType, x: Array) -> Array:
+    """1 / (1 + exp(x)), in place."""
     xp.exp(x, out=x)
     x += 1
-    return xp.reciprocal(x, out=x)
+    return xp.divide(1, x, out=x)
 
 
-def _logit(xp: ModuleType, x: Array) -> Array:
+def _minus_logit(xp: ModuleType, x: Array) -> Array:
+    """−log(Φ(x)/(1 − Φ(x))), for float32."""
     square = x * x
-    xp.minimum(square, _LOGIT_END, out=square)
+    xp.clip(square, 0, _LOGIT_END, out=square)
     result = _polynomial(_LOGIT, square)
     result *= x
     return result
 
 
 def _single_erf(xp: ModuleType, x: Array) -> Array:
-    result = _logit(xp, x * sqrt(2))
-    result *= 0.5
+    result = _minus_logit(xp, x * sqrt(2))
+    result *= -0.5
     return xp.tanh(result, out=result)
 
 
