@@ -6,7 +6,10 @@ The default generator is such a stream too; `dist_train.distribute` re-keys it b
 
 from __future__ import annotations
 
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -77,7 +80,27 @@ def _from_json(value: Any) -> Any:
     return np.array(value, dtype=np.uint64) if isinstance(value, list) else value
 
 
-default_generator = Generator()
+class _DefaultGenerator(Generator):
+    def numpy(self) -> np.random.Generator:
+        return super().numpy() if _thread.generator is None else _thread.generator.numpy()
+
+
+class _Thread(threading.local):
+    generator: Generator | None = None  # what this thread draws from instead of the default generator
+
+
+_thread = _Thread()
+default_generator = _DefaultGenerator()
+
+
+@contextmanager
+def drawing_from(generator: Generator) -> Iterator[None]:
+    """Inside, what this thread draws from the default generator comes from `generator`: others' draws neither move it nor are moved."""
+    previous, _thread.generator = _thread.generator, generator
+    try:
+        yield
+    finally:
+        _thread.generator = previous
 
 
 def manual_seed(seed: int) -> Generator:

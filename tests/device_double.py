@@ -3,8 +3,8 @@
 `module()` makes a module that a test puts into `sys.modules["cupy"]` for as long as it runs. Its arrays refuse host arrays in every
 operation and every implicit conversion to NumPy; indexing and reductions give 0-dimensional arrays, never scalars; a function, method or
 keyword exists only if it is in the tables below, which follow CuPy's source. Code that needs another one: look it up there, then add a
-line. Where host arrays are refused the stand-in is stricter than CuPy in two places: as an index, and as a 0-dimensional value in
-`x[...] = value` (CuPy copies both, a hidden transfer).
+line. A host array may be an index, which CuPy copies. In one place the stand-in is stricter: CuPy takes a 0-dimensional host array as the
+value in `x[...] = value`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,6 @@ reshape(*shape, order='C')
 squeeze(axis=None)
 sum(axis=None, dtype=None, out=None, keepdims=False)
 swapaxes(axis1, axis2)
-take(indices, axis=None, out=None)
 transpose(*axes)
 view(dtype=None, array_class=None)
 """
@@ -140,14 +139,17 @@ class ndarray:
         return self._host.tolist()
 
     def __getitem__(self, index: Any) -> ndarray:
-        index = unwrapped(index)
+        index = index_of(index)
         result = self._host[index]
         if isinstance(result, np.generic):  # a view, as in CuPy
             result = self._host[(*index, ...) if isinstance(index, tuple) else (index, ...)]
         return ndarray(result)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._host[unwrapped(index)] = unwrapped(value)
+        self._host[index_of(index)] = unwrapped(value)
+
+    def take(self, indices: Any, axis: int | None = None) -> ndarray:
+        return ndarray(np.asarray(self._host.take(index_of(indices), axis)))
 
     def __len__(self) -> int:
         return len(self._host)
@@ -218,7 +220,7 @@ class UFunc:
     def at(self, array: ndarray, indices: Any, values: Any = None) -> None:
         if self.__name__ != "add" or array.dtype.name not in ADDABLE:
             raise TypeError(f"cupy.{self.__name__}.at does not support {array.dtype}")
-        self._ufunc.at(device_only(array), unwrapped(indices), unwrapped(values))
+        self._ufunc.at(device_only(array), index_of(indices), unwrapped(values))
 
     def reduceat(self, array: ndarray, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
         if self.__name__ != "add":
@@ -235,6 +237,13 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)([unwrapped(item) for item in value])
     return value
+
+
+def index_of(value: Any) -> Any:
+    """The NumPy side of an index, in which host arrays may occur."""
+    if isinstance(value, tuple):
+        return tuple([index_of(part) for part in value])
+    return value if isinstance(value, np.ndarray) else unwrapped(value)
 
 
 def device_only(array: Any) -> np.ndarray:
@@ -278,6 +287,8 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 
 def bincount(x: Any, weights: Any = None, minlength: Any = None) -> Any:
+    if not x.size:
+        raise ValueError("zero-size array to reduction operation cupy_max which has no identity")
     return np.bincount(x, weights, minlength or 0)
 
 
@@ -326,7 +337,7 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(ndarray, f"__{_name}__", _operator(_name, False, False))
 for _name in ("neg", "abs", "invert"):
-    setattr(ndarray, f"__{_name}__", lambda self, function=getattr(operator, _name): wrapped(np.asarray(function(self._host))))
+    setattr(ndarray, f"__{_name}__", lambda self, name=_name: wrapped(np.asarray(getattr(operator, name)(self._host))))
 for _signature in METHODS.split("\n")[1:-1]:
     _name = _signature.partition("(")[0]
     _call = guarded(_signature.replace("(", "(self, "), getattr(np.ndarray, _name))

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dist_train as dt
 import dist_train.utils.data as data
 from dist_train.autograd.tensor import Tensor
 from dist_train.random import Generator, default_generator, manual_seed
@@ -880,3 +881,49 @@ def test_imports_stay_inside_their_layer():
             if isinstance(node, ast.ImportFrom) and node.level == 3:
                 found.add(node.module)
     assert found <= {"random", "autograd.tensor"}
+
+
+# augmentation
+
+
+class Noisy(Dataset):
+    """Each sample is drawn anew: what an augmentation would do."""
+
+    def __len__(self):
+        return 22
+
+    def __getitem__(self, index):
+        return index + dt.rand(()).item()
+
+
+class NoisyStream(IterableDataset):
+    def __iter__(self):
+        return (index + dt.rand(()).item() for index in range(22))
+
+
+def drawn(kind, rank=0, world_size=1, **arguments):
+    """Micro-batch's number in the epoch → its values, for one rank's share; the caller's own draws go on in between."""
+    result = {}
+    for item in DataLoader(kind(), 6, **arguments).shards(rank, world_size, 3):
+        dt.rand(rank + 1)
+        result[item.step, item.index] = item.batch.tolist()
+    return result
+
+
+@pytest.mark.parametrize("kind", [Noisy, NoisyStream])
+def test_augmentation_does_not_depend_on_ranks_or_threads(kind):
+    dt.manual_seed(1)
+    expected = drawn(kind)
+    assert drawn(kind, num_workers=3) == expected
+    assert drawn(kind, 0, 2) | drawn(kind, 1, 2, num_workers=2) == expected
+    dt.manual_seed(2)
+    assert drawn(kind) != expected
+
+
+def test_loading_does_not_move_the_default_generator():
+    dt.manual_seed(1)
+    expected = dt.rand(3).tolist()
+    dt.manual_seed(1)
+    for _ in DataLoader(Noisy(), 6):
+        pass
+    assert dt.rand(3).tolist() == expected

@@ -71,4 +71,6 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, right: bool = False) ->
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, 2, ... occurs in a vector of integers (or the sum of its weights)."""
     xp = array_module(input.array)
+    if not input.array.size:  # which CuPy's bincount does not take
+        return Tensor(xp.zeros(minlength, "int64" if weights is None else "float64"))
     return Tensor(xp.bincount(input.array, None if weights is None else weights.array, minlength))

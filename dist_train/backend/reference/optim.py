@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..floating import IGNORE, reset_error_state, set_error_state
 from ..kernels import kernel
 
 Array = Any
@@ -27,25 +28,27 @@ def blockwise(num_scratch: int) -> Callable[[Callable[..., None]], Callable[...,
     def decorate(rule: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(rule)
         def run(xp: ModuleType, param: Array, *arrays: Array, **scalars: Any) -> None:
-            size = param.size
-            length = min(size, BLOCK) if xp is np else size
-            scratch = [xp.empty(length, param.dtype) for _ in range(num_scratch)]
-            with np.errstate(all="ignore"):  # infinities and NaN pass through silently
-                for block in _blocks(size, length, scratch, param, *arrays):
+            size, dtype = param.size, param.dtype
+            token = set_error_state(IGNORE)  # infinities and NaN pass through silently
+            try:
+                if size <= BLOCK or xp is not np:
+                    rule(xp, [xp.empty(size, dtype) for _ in range(num_scratch)], param, *arrays, **scalars)
+                    return
+                scratch = [xp.empty(BLOCK, dtype) for _ in range(num_scratch)]
+                for block in _blocks(size, scratch, param, *arrays):
                     rule(xp, *block, **scalars)
+            finally:
+                reset_error_state(token)
 
         return run
 
     return decorate
 
 
-def _blocks(size: int, length: int, scratch: list[Array], *arrays: Array) -> Iterator[tuple[Any, ...]]:
+def _blocks(size: int, scratch: list[Array], *arrays: Array) -> Iterator[tuple[Any, ...]]:
     """(scratch, *arrays) cut to one block after another; an array that is None stays None."""
-    if size == length:
-        yield (scratch, *arrays)
-        return
-    for start in range(0, size, length):
-        stop = min(start + length, size)
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
         yield ([part[: stop - start] for part in scratch], *[a if a is None else a[start:stop] for a in arrays])
 
 

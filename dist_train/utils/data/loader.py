@@ -8,7 +8,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from ...random import Generator, default_generator
+from ...random import Generator, default_generator, drawing_from
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset
 from .distributed import DistributedSampler
@@ -35,9 +35,11 @@ class DataLoader:
     `IterableDataset`, whose stream is read and thrown away up to that place.
 
     **Workers** are threads that prefetch, in order, `prefetch_factor` (default 2) batches each; a process that runs
-    MPI must not fork. So `__getitem__` must be safe to call from several threads, and what it draws from a
-    shared random generator comes in no fixed order. An `IterableDataset` is read by one thread, however many workers.
-    `pin_memory` and `persistent_workers` are accepted and change nothing.
+    MPI must not fork. So `__getitem__` must be safe to call from several threads. An `IterableDataset` is read by one
+    thread, however many workers. `pin_memory` and `persistent_workers` are accepted and change nothing.
+
+    **Augmentation.** What a data set draws with `dist_train`'s random functions while it loads comes from a stream keyed by
+    seed, epoch and micro-batch: the same in any thread, on any rank and after resuming.
 
     **Speed.** A data set with `batch_at` (tensors, MNIST, …) and no `collate_fn` is read by one indexed copy per
     batch.
@@ -130,7 +132,7 @@ class DataLoader:
         place = self._place
         iteration = place.begin()
         set_epoch(self.dataset if self._streams else self.batch_sampler, place.epoch)
-        for micro_batch in self._loaded(self._pieces(cut, place.position)):
+        for micro_batch in self._loaded(self._pieces(cut, place.position), place.epoch):
             place.reach(iteration, micro_batch.step + micro_batch.last)
             yield micro_batch
         place.finish(iteration)
@@ -145,24 +147,31 @@ class DataLoader:
     def _batches(self, start: int) -> Iterator[Any]:
         if self._streams:
             size = self.batch_size or 1
-            return runs(islice(iter(self.dataset), start * size, None), size, self.drop_last)
+            stream = _drawing(iter(self.dataset), self._generator("stream", self._place.epoch))
+            return runs(islice(stream, start * size, None), size, self.drop_last)
         epoch_batches = shortcut(self.batch_sampler, "epoch_batches", "__iter__")
         if epoch_batches is not None:
             return epoch_batches(self._place.epoch, start)  # type: ignore[no-any-return]
         return map(_sequence, islice(iter(self.batch_sampler or ()), start, None))
 
-    def _loaded(self, pieces: Iterator[MicroBatch]) -> Iterator[MicroBatch]:
+    def _loaded(self, pieces: Iterator[MicroBatch], epoch: int) -> Iterator[MicroBatch]:
+        load = partial(self._load, epoch)
         if not self.num_workers:
             # not map, which would take a StopIteration from __getitem__ for the end of the epoch
-            return (self._load(piece) for piece in pieces)
+            return (load(piece) for piece in pieces)
         num_workers = 1 if self._streams else self.num_workers
-        calls = calls_to_next(pieces, self._load) if self._streams else calls_for(pieces, self._load)
+        calls = calls_to_next(pieces, load) if self._streams else calls_for(pieces, load)
         depth = self.num_workers * (self.prefetch_factor or 2)
         return prefetch(calls, num_workers, depth, self.timeout, self.worker_init_fn)
 
-    def _load(self, piece: MicroBatch) -> MicroBatch:
-        piece.batch = self._batch_of(piece.batch)
+    def _load(self, epoch: int, piece: MicroBatch) -> MicroBatch:
+        with drawing_from(self._generator("load", epoch, piece.step, piece.index)):
+            piece.batch = self._batch_of(piece.batch)
         return piece
+
+    def _generator(self, purpose: str, *counters: int) -> Generator:
+        """What a data set's own draws (augmentation) come from: the same on any rank, in any thread, after any restart."""
+        return Generator().manual_seed(self.seed).rekey(purpose, *counters)
 
     def _batch_of(self, piece: Any) -> Any:
         if self._streams:
@@ -229,6 +238,17 @@ class DataLoader:
     def _seeded_sampler(self) -> RandomSampler | DistributedSampler | None:
         sampler = getattr(self.batch_sampler, "sampler", self.sampler)
         return sampler if isinstance(sampler, RandomSampler | DistributedSampler) else None
+
+
+def _drawing(items: Iterator[Any], generator: Generator) -> Iterator[Any]:
+    """The items, each made while drawing from `generator`."""
+    while True:
+        with drawing_from(generator):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
 
 
 def _sequence(batch: Any) -> Any:
