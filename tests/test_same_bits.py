@@ -39,9 +39,18 @@ def test_any_number_of_ranks(python, model, ranks, alone, tmp_path):
     assert result == alone(model)
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("ranks", "node"), [(2, 1), (4, 2), (4, 1), (6, 3), (6, 2), (5, 2)])
+def test_any_cut_into_nodes(ranks, node, model, alone, tmp_path, python_here):
+    """With 5 ranks, 2 a node, the nodes are unequal: then every rank is one."""
+    assert train(python_here, ranks, model, tmp_path, extra={"DIST_TRAIN_NODE_SIZE": node}) == alone(model)
+
+
 @pytest.mark.parametrize("size", [4096, 20_000])
-def test_any_bucket_size(size, alone, tmp_path, python_here):
-    assert train(python_here, 3, "cnn", tmp_path, extra={"DIST_TRAIN_BUCKET_BYTES": size}) == alone("cnn")
+@pytest.mark.parametrize("node", [1, 3])
+def test_any_bucket_size(size, node, alone, tmp_path, python_here):
+    extra = {"DIST_TRAIN_BUCKET_BYTES": size, "DIST_TRAIN_NODE_SIZE": node}
+    assert train(python_here, 6, "cnn", tmp_path, extra=extra) == alone("cnn")
 
 
 @pytest.mark.parametrize("model", MODELS)

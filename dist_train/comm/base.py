@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from .node import Layout, alone
 
 Array = Any
 
@@ -28,9 +28,9 @@ class Communicator(ABC):
     def __init__(self) -> None:
         self.traffic: Counter[str] = Counter()
 
-    def allocate(self, count: int, dtype: Any) -> np.ndarray[Any, Any]:
-        """Zeroed memory for `count` parameters or gradients: the communicator decides where they live."""
-        return np.zeros(count, dtype)
+    def layout(self, nbytes: int) -> Layout:
+        """The nodes within which `nbytes` of each rank can be shared; here every rank is a node of its own."""
+        return alone(self)
 
     @abstractmethod
     def barrier(self) -> None:
@@ -49,8 +49,8 @@ class Communicator(ABC):
         """Everyone's 1-D array one after another; rank r sends `counts[r]` elements."""
 
     @abstractmethod
-    def gather_slices(self, vector: Array, counts: Sequence[int]) -> None:
-        """Complete a 1-D vector in place: rank r holds its r-th piece, of `counts[r]` elements, and receives the others."""
+    def gather_slices(self, vector: Array, starts: Sequence[int], counts: Sequence[int]) -> None:
+        """Complete a 1-D vector in place: rank r holds `counts[r]` elements from `starts[r]` on, and receives the others' pieces."""
 
     @abstractmethod
     def exchange(

@@ -20,6 +20,7 @@ from ..backend.device import array_module, is_device_array, to_host
 from .base import Array, Communicator
 from .farewell import watch_for_early_leavers
 from .launch import Launch
+from .node import Layout, SharedNode, alone
 from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
 
 _CHUNK = 2**30  # bytes per call: Open MPI 5 fails above 2**31 - 1
@@ -68,6 +69,8 @@ class MPICommunicator(Communicator):
 
         super().__init__()
         self._comm, self._mpi = comm, MPI
+        self._nodes: Layout | None = None
+        self._said = False
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
@@ -100,15 +103,48 @@ class MPICommunicator(Communicator):
         self._comm.Allgatherv(_bytes(to_host(send)), [_bytes(result), sizes, _starts(sizes), self._mpi.BYTE])
         return array_module(send).asarray(result)
 
-    def gather_slices(self, vector: Array, counts: Sequence[int]) -> None:
+    def layout(self, nbytes: int) -> Layout:
+        if self._nodes is None:
+            self._nodes = self._find_nodes()
+        node = self._nodes.node
+        if isinstance(node, SharedNode) and not self.all_gather(np.array(node.has_room(nbytes))).all():
+            self._say_no_room(nbytes)
+            return alone(self)
+        return self._nodes
+
+    def _find_nodes(self) -> Layout:
+        """The ranks that can share memory, where all nodes have equally many; else every rank is alone."""
+        comm = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
+        limit = int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.Get_size()))
+        node = SharedNode(comm.Split(comm.Get_rank() // limit))
+        equal = len({row[0] for row in self.all_gather(np.array([node.size])).tolist()}) == 1
+        if node.size == 1 or not self.all_gather(np.array(equal and node.can_share())).all():
+            return alone(self)
+        lane = copy.copy(self)
+        lane._comm = self._comm.Split(node.rank, self.rank)
+        lane.rank, lane.size = lane._comm.Get_rank(), lane._comm.Get_size()
+        lane._nodes = None
+        return Layout(node, lane, lane.all_gather_object(node.all_gather_ranks(self.rank)))
+
+    def _say_no_room(self, nbytes: int) -> None:
+        if self.rank == 0 and not self._said:
+            self._said = True
+            warnings.warn(
+                f"/dev/shm has no room for {nbytes / 2**20:.0f} MiB of each rank of a node: parameters and gradients are kept in private "
+                "memory and sent as messages, which costs memory and time (in Docker: --shm-size)",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def gather_slices(self, vector: Array, starts: Sequence[int], counts: Sequence[int]) -> None:
         sizes = [count * vector.itemsize for count in counts]
-        starts = _starts(sizes)
+        offsets = [start * vector.itemsize for start in starts]
         self._count("gather_slices", sizes[self.rank] * (self.size - 1))
         step = max(1, _CHUNK // self.size)
         with _staged(vector) as buffer:
             for done in range(0, max(sizes), step):
                 part = [min(step, max(0, size - done)) for size in sizes]
-                places = [start + min(done, size) for start, size in zip(starts, sizes)]
+                places = [offset + min(done, size) for offset, size in zip(offsets, sizes)]
                 self._comm.Allgatherv(self._mpi.IN_PLACE, [buffer, part, places, self._mpi.BYTE])
 
     def exchange(
@@ -150,7 +186,7 @@ class MPICommunicator(Communicator):
 
     def duplicate(self) -> Communicator:
         other = copy.copy(self)
-        other._comm, other.traffic = self._comm.Dup(), Counter()
+        other._comm, other._nodes, other.traffic = self._comm.Dup(), None, Counter()
         return other
 
     def abort(self, status: int = 1) -> None:

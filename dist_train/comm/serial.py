@@ -30,7 +30,7 @@ class SerialCommunicator(Communicator):
     def all_gather_varying(self, send: Array, counts: Sequence[int]) -> Array:
         return send.copy()
 
-    def gather_slices(self, vector: Array, counts: Sequence[int]) -> None:
+    def gather_slices(self, vector: Array, starts: Sequence[int], counts: Sequence[int]) -> None:
         pass
 
     def exchange(

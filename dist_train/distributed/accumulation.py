@@ -16,7 +16,7 @@ Array = Any
 
 
 class StepAccumulation:
-    """Takes this rank's micro-batches one by one; `gradients` and `records` are then its partial sums, left to right."""
+    """Takes this rank's micro-batches one by one. The gradients' partial sums then lie in the flat vectors (`fold.places` says where)."""
 
     def __init__(self, flats: Sequence[FlatVector], entries: Sequence[Entry], share: Span, micro_batches: int, record_size: int) -> None:
         self._flats, self._entries, self._share, self._record_size = flats, entries, share, record_size
@@ -27,12 +27,8 @@ class StepAccumulation:
         self.losses: list[Array] = []  # of the current micro-batch's backward passes
 
     @property
-    def gradients(self) -> list[list[Array]]:
-        """The partial sums of the gradient, per flat vector."""
-        return [[array for _, array in fold.partials] for fold in self._folds]
-
-    @property
     def records(self) -> list[Array]:
+        """The partial sums of the records, left to right."""
         return [array for _, array in self._records.partials]
 
     def add(self, leaf: int, weight: float, changes: np.ndarray[Any, Any]) -> None:
@@ -43,11 +39,9 @@ class StepAccumulation:
         self.settle()
         self._add_absent(leaf)
         for flat, fold in zip(self._flats, self._folds):
-            in_place = fold.merges(leaf) or leaf == self._share[1] - 1
-            target = flat.gradient if in_place else flat.spare()
+            target = flat.gradient if fold.merges(leaf) else self._place(flat, fold, leaf)
             kernels.scale(flat.gradient, weight, target)
-            for free in fold.add(leaf, target):
-                flat.release(free)
+            fold.add(leaf, target)
         loss = sum(map(float, self.losses)) if self.losses else math.nan
         self.losses.clear()
         self._records.add(leaf, np.concatenate([(weight, weight * loss), weight * changes]))
@@ -61,18 +55,18 @@ class StepAccumulation:
         for flat in self._flats:
             flat.settle()
 
-    def release(self) -> None:
-        """The partial sums are no longer needed."""
-        for flat, arrays in zip(self._flats, self.gradients):
-            for array in arrays:
-                flat.release(array)
+    def _place(self, flat: FlatVector, fold: LocalFold, leaf: int) -> Array:
+        """The vector for a leaf that begins a partial sum (see `fold.places`)."""
+        return flat.own_vectors[0 if leaf == self._share[1] - 1 else len(fold.partials) + 1]
 
     def _add_absent(self, stop: int) -> None:
         for leaf in range(self._next, stop):
             for flat, fold in zip(self._flats, self._folds):
-                zeros = flat.spare()
-                zeros[...] = 0
-                for free in fold.add(leaf, zeros):
-                    flat.release(free)
+                if fold.merges(leaf):
+                    fold.add(leaf, 0.0)
+                else:
+                    zeros = self._place(flat, fold, leaf)
+                    zeros[...] = 0
+                    fold.add(leaf, zeros)
             self._records.add(leaf, np.zeros(self._record_size))
             self._next = leaf + 1

@@ -68,26 +68,27 @@ class _GradientMean:
         if not named:
             raise RuntimeError("DistributedDataParallel is not needed: no parameter of the module requires a gradient")
         self.comm, self.enabled = comm, True
-        self.flats = [FlatGradient(group, comm) for group in by_type(named)]
-        self._reduction = SliceReduction(comm, comm.size)
-        for flat in self.flats:
-            for entry in flat.entries:
+        self._reductions = [SliceReduction(FlatGradient(group, comm, comm.size), comm, comm.size) for group in by_type(named)]
+        for reduction in self._reductions:
+            for entry in reduction.flat.entries:
                 entry.parameter._listener = self
 
     def backward_done(self, loss: Any) -> None:
         if self.enabled:
-            for flat in self.flats:
-                self._average(flat)
+            for reduction in self._reductions:
+                self._average(reduction)
 
     def gradients_dropped(self) -> None:
         """Nothing is kept between backward passes."""
 
-    def _average(self, flat: FlatGradient) -> None:
+    def _average(self, reduction: SliceReduction) -> None:
+        flat = reduction.flat
         written = np.array([entry.parameter.grad is not None for entry in flat.entries])
         present = self.comm.all_gather(written).any(axis=0)
         flat.settle()
-        mean = self._reduction.reduce(flat, [flat.gradient])
+        mean = reduction.reduce()
         kernels.divide(mean, float(self.comm.size))
-        self.comm.gather_slices(flat.gradient, flat.counts)
+        flat.gradient[flat.start : flat.stop] = mean
+        self.comm.gather_slices(flat.gradient, flat.starts, flat.counts)
         for entry, here in zip(flat.entries, present):
             entry.parameter.grad = entry.parameter._grad_buffer if here else None

@@ -63,6 +63,7 @@ def distribute(
     drivers[-1].followers = drivers[:-1]
     for driver in drivers[:-1]:
         driver.deferred = count > 1
+        schedule.on_begin.append(driver.begin)
     statistics = RunningStatistics(models, count)
     drivers[-1].watch(statistics)
     schedule.on_begin.append(statistics.begin)

@@ -47,7 +47,9 @@ class ParameterEditor:
             yield
             self._check_equal(entries)
             for flat, entry in entries:
-                flat.region(flat.parameters, entry)[...] = entry.parameter.array
+                flat.region(flat.parameters, entry)[...] = entry.parameter.array  # every rank of the node writes the same
+            for flat in dict.fromkeys(flat for flat, _ in entries):
+                flat.layout.node.barrier()
         finally:
             self._editing = False
             for flat, entry in entries:

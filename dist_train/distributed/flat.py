@@ -16,6 +16,8 @@ import numpy as np
 from ..autograd.tensor import Parameter, Tensor
 from ..backend.device import array_module, is_device_array
 from ..comm.base import Communicator
+from ..comm.node import alone
+from .fold import num_vectors, share
 
 BLOCK = 1024  # elements; slices end on a block, and the gradient's norm is added block by block
 _ALIGNMENT = 64  # bytes
@@ -46,21 +48,42 @@ class Entry:
 class FlatGradient:
     """The gradients of the parameters `named` (index, name, parameter), all of one type, in one vector.
 
-    `start` and `stop` bound the slice that this rank reduces; `counts` has the lengths of all ranks' slices.
+    `start` and `stop` bound the slice that this rank reduces; `starts` and `counts` have those of all ranks. `layout` says which ranks
+    share memory, and `vectors[r]` are those of rank r of the node: number 0 is its `gradient`, the others hold partial sums.
     """
 
-    def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator) -> None:
-        first = named[0][2].array
-        self.dtype = first.dtype
+    def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator, micro_batches: int) -> None:
+        self._like = named[0][2].array
+        self.dtype = self._like.dtype
         self.entries, length = _lay_out(named, self.dtype.itemsize)
         self.length = -(-length // BLOCK) * BLOCK
-        self.gradient = _allocate(comm, first, self.length)
         borders = [rank * (self.length // BLOCK) // comm.size * BLOCK for rank in range(comm.size + 1)]
-        self.counts = [stop - start for start, stop in itertools.pairwise(borders)]
+        self.starts, self.counts = borders[:-1], [stop - start for start, stop in itertools.pairwise(borders)]
         self.start, self.stop = borders[comm.rank], borders[comm.rank + 1]
-        self._spare: list[Any] = []
+        numbers = [num_vectors(share(rank, comm.size, micro_batches), micro_batches) for rank in range(comm.size)]
+        needed = (1 + max(numbers)) * self.length * self.dtype.itemsize
+        self.layout = alone(comm) if is_device_array(self._like) else comm.layout(needed)
+        self.vectors = self._allocate([numbers[rank] for rank in self.layout.nodes[self.layout.lane.rank]])
+        self.gradient = self.own_vectors[0]
         for entry in self.entries:
             entry.parameter._grad_buffer = Tensor(self.region(self.gradient, entry))
+
+    @property
+    def own_vectors(self) -> list[Any]:
+        """This rank's vectors."""
+        return self.vectors[self.layout.node.rank]
+
+    def _allocate(self, numbers: Sequence[int]) -> list[list[Any]]:
+        """For each rank of the node, `numbers[rank]` zeroed vectors."""
+        memory = self._memory([number * self.length for number in numbers])
+        rows = memory.reshape(sum(numbers), self.length)
+        return [list(rows[stop - number : stop]) for number, stop in zip(numbers, itertools.accumulate(numbers))]
+
+    def _memory(self, counts: Sequence[int]) -> Any:
+        """Zeros that the node's ranks share, `counts[r]` of them near rank r; on a GPU, this rank's own."""
+        if is_device_array(self._like):
+            return array_module(self._like).zeros(sum(counts), self.dtype)
+        return self.layout.node.memory([count * self.dtype.itemsize for count in counts]).view(self.dtype)
 
     def region(self, vector: Any, entry: Entry) -> Any:
         """A parameter's part of a vector of this layout, in the parameter's shape."""
@@ -84,23 +107,18 @@ class FlatGradient:
                 parameter._grad_buffer.array[...] = parameter.grad.array
             parameter.grad = None
 
-    def spare(self) -> Any:
-        """A vector to hold a partial sum of gradients; give it back with `release`."""
-        return self._spare.pop() if self._spare else array_module(self.gradient).empty_like(self.gradient)
-
-    def release(self, vector: Any) -> None:
-        if vector is not self.gradient:
-            self._spare.append(vector)
-
 
 class FlatVector(FlatGradient):
-    """Parameters and their gradients: two vectors of one layout. The parameters become read-only views of the first."""
+    """Parameters and their gradients. The parameters become read-only views of one vector, which the ranks of a node share."""
 
-    def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator) -> None:
-        super().__init__(named, comm)
-        self.parameters = _allocate(comm, named[0][2].array, self.length)
+    def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator, micro_batches: int) -> None:
+        super().__init__(named, comm, micro_batches)
+        size, blocks = self.layout.node.size, self.length // BLOCK
+        self.parameters = self._memory([((rank + 1) * blocks // size - rank * blocks // size) * BLOCK for rank in range(size)])
         for entry in self.entries:
-            self.region(self.parameters, entry)[...] = entry.parameter.array
+            self.region(self.parameters, entry)[...] = entry.parameter.array  # every rank of the node writes the same
+        self.layout.node.barrier()
+        for entry in self.entries:
             self.home(entry)
 
     def home(self, entry: Entry) -> None:
@@ -132,15 +150,6 @@ def _lay_out(named: Sequence[tuple[int, str, Parameter]], itemsize: int) -> tupl
         entries.append(Entry(index, name, parameter, offset))
         offset += -(-parameter.array.size // step) * step
     return entries, offset
-
-
-def _allocate(comm: Communicator, like: Any, length: int) -> Any:
-    """Zeros where `like` lives: on a host, memory that the communicator chose, from a 64-byte boundary on."""
-    if is_device_array(like):
-        return array_module(like).zeros(length, like.dtype)
-    step = _ALIGNMENT // like.dtype.itemsize
-    memory = comm.allocate(length + step, like.dtype)
-    return memory[-(memory.ctypes.data // like.dtype.itemsize) % step :][:length]
 
 
 def by_type(named: Sequence[tuple[int, str, Parameter]]) -> list[list[tuple[int, str, Parameter]]]:

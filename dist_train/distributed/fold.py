@@ -6,9 +6,11 @@ A rank adds up the subtrees that lie within its share; the rest of the tree is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from ..backend.reference import fold as kernels
 
@@ -60,6 +62,37 @@ def combine(partials: dict[Span, Array], whole: Span, add: Callable[[Array, Arra
     return add(combine(partials, (lo, mid), add), combine(partials, (mid, hi), add))
 
 
+def merged(parts: Sequence[Span]) -> list[Span]:
+    """The runs of consecutive leaves that several shares have together."""
+    runs: list[Span] = []
+    for lo, hi in sorted(parts):
+        if runs and runs[-1][1] == lo:
+            runs[-1] = (runs[-1][0], hi)
+        else:
+            runs.append((lo, hi))
+    return runs
+
+
+def places(part: Span, micro_batches: int) -> list[int]:
+    """In which of its vectors a rank keeps each of its partial sums (of `subtrees(part)`).
+
+    The vector that backward writes is number 0: only a last leaf that is a partial sum of its own can stay there. Any other leaf that
+    begins a partial sum, the k-th at that moment, is moved to vector k + 1.
+    """
+    spans = subtrees(part, (0, micro_batches))
+    return [0 if span == (part[1] - 1, part[1]) else k + 1 for k, span in enumerate(spans)]
+
+
+def num_vectors(part: Span, micro_batches: int) -> int:
+    """How many vectors a rank needs for its gradient and its partial sums."""
+    fold, most = LocalFold(micro_batches), 1
+    for leaf in range(part[0], part[1] - 1):
+        if not fold.merges(leaf):
+            most = max(most, len(fold.partials) + 2)
+        fold.add(leaf, np.zeros(0))
+    return most
+
+
 class LocalFold:
     """Adds this rank's leaves, given from left to right, like a binary counter; `partials` are the subtrees finished so far."""
 
@@ -71,14 +104,11 @@ class LocalFold:
         """Whether the next leaf, number `leaf`, is added to a partial sum at once (its memory is then free again)."""
         return bool(self.partials) and self._siblings.get((leaf, leaf + 1)) == self.partials[-1][0]
 
-    def add(self, leaf: int, array: Array) -> list[Array]:
-        """Take in a leaf, whose memory now belongs to the fold; returns the arrays that are free again."""
+    def add(self, leaf: int, value: Array) -> None:
+        """Take in a leaf: added to the partial sum it belongs to, or else kept as the beginning of a new one."""
         span: Span = (leaf, leaf + 1)
-        free = []
         while self.partials and self._siblings.get(span) == self.partials[-1][0]:
             left, total = self.partials.pop()
-            kernels.add_into(total, array)
-            free.append(array)
-            span, array = (left[0], span[1]), total
-        self.partials.append((span, array))
-        return free
+            kernels.add_into(total, value)
+            span, value = (left[0], span[1]), total
+        self.partials.append((span, value))

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..comm.base import Communicator
 from .flat import BLOCK, FlatGradient
-from .fold import combine
-from .reduction import SliceReduction
+from .fold import combine, share, subtrees
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 _HEADER = 3
@@ -35,12 +35,13 @@ class StepRecord:
 class RecordExchange:
     """Gathers the ranks' records, whose layout is fixed by the flat vectors and by `size`, the length of a micro-batch's record."""
 
-    def __init__(self, reduction: SliceReduction, flats: Sequence[FlatGradient], size: int) -> None:
-        self._comm, self._whole = reduction.comm, reduction.whole
+    def __init__(self, comm: Communicator, micro_batches: int, flats: Sequence[FlatGradient], size: int) -> None:
+        self._comm, self._whole = comm, (0, micro_batches)
+        all_spans = [subtrees(share(rank, comm.size, micro_batches), self._whole) for rank in range(comm.size)]
         self._lengths: list[int] = []
         squares: list[list[slice]] = [[] for _ in flats]
         self._rows = []  # span, place of its partial sum
-        for counts, spans in zip(zip(*(flat.counts for flat in flats)), reduction.spans):
+        for counts, spans in zip(zip(*(flat.counts for flat in flats)), all_spans):
             start = sum(self._lengths) + _HEADER
             blocks = list(accumulate((count // BLOCK for count in counts), initial=start))
             for places, (a, b) in zip(squares, pairwise(blocks)):

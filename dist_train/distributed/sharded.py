@@ -58,19 +58,19 @@ class ShardedDriver(ParameterEditor):
         self.free_running: FreeRunning | None = None
         self.followers: list[ShardedDriver] = []  # earlier optimizers of the loop, which publish with this one
         self.deferred = False  # whether another one publishes this one's update
-        self.flats = [FlatVector(group, comm) for group in by_type(named)]
+        self.flats = [FlatVector(group, comm, schedule.micro_batches) for group in by_type(named)]
         self.states = [SliceState(flat, optimizer) for flat in self.flats]
         self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
         self.step_counts = [0] * len(self.entries)
         self.step_complete = False
         self.skipped = 0
         self.loss: float | None = None
-        self._reduction = SliceReduction(comm, schedule.micro_batches)
+        self._reductions = [SliceReduction(flat, comm, schedule.micro_batches) for flat in self.flats]
         self._missing = np.zeros(len(self.entries), bool)  # parameters that had no gradient in the last step
         self._plans: list[list[Segment]] | None = None
         self._ended: MicroBatch | None = None  # the last micro-batch that ended
         self._updated: list[Array] | None = None  # new values of this rank's slices, until they are published
-        self._exchange = RecordExchange(self._reduction, self.flats, 2)
+        self._exchange = RecordExchange(comm, schedule.micro_batches, self.flats, 2)
         self._begin_step()
         for entry in self.entries:
             entry.parameter._owner = entry.parameter._listener = self
@@ -83,7 +83,7 @@ class ShardedDriver(ParameterEditor):
     def watch(self, statistics: RunningStatistics) -> None:
         """Combine these buffers over the micro-batches too."""
         self.statistics = statistics
-        self._exchange = RecordExchange(self._reduction, self.flats, 2 + statistics.size)
+        self._exchange = RecordExchange(self.comm, self.schedule.micro_batches, self.flats, 2 + statistics.size)
         self._begin_step()
 
     # the interface of the optimizer
@@ -92,8 +92,6 @@ class ShardedDriver(ParameterEditor):
         """End the micro-batch; after the rank's last one, complete the step together with all ranks."""
         stepped = self.step_complete = False
         micro_batch = self._current()
-        if self._updated is not None:
-            self.publish()
         if self._slices is None:
             self._end_micro_batch(micro_batch)
         if micro_batch.last:
@@ -106,6 +104,7 @@ class ShardedDriver(ParameterEditor):
             self.step_complete = True
             if not self.deferred:
                 self.publish()
+            self._wait_for_node()
         if self.free_running is not None:
             self.free_running.advance()
         return stepped
@@ -163,7 +162,7 @@ class ShardedDriver(ParameterEditor):
 
     def _reduce(self) -> None:
         """Bring each slice's gradient to its owner, and what all must know to all."""
-        self._slices = [self._reduction.reduce(flat, arrays) for flat, arrays in zip(self.flats, self._sum.gradients)]
+        self._slices = [reduction.reduce() for reduction in self._reductions]
         news = bool((self._sum.written == self._missing).any())
         header = (self.number, self.optimizer.steps + self.skipped, news)
         self._step = self._exchange.gather(header, self._block_squares(), self._sum.records)
@@ -188,7 +187,6 @@ class ShardedDriver(ParameterEditor):
         if stepped:
             self._take_mean()
             self._update()
-        self._sum.release()
         if self.statistics is not None:
             self.statistics.apply(step.changes / step.weight if stepped else np.zeros(self.statistics.size))
         return stepped
@@ -213,12 +211,26 @@ class ShardedDriver(ParameterEditor):
         """Make the updates of this optimizer, and of those that wait for it, everyone's parameters."""
         for driver in self.followers:
             driver.publish()
-        for flat, values in zip(self.flats, self._updated or ()):
+        if self._updated is None:
+            return
+        for flat, values, reduction in zip(self.flats, self._updated, self._reductions):
             if self.deferred:
                 flat.own()[...] = values
-            self.comm.gather_slices(flat.parameters, flat.counts)
+            reduction.gather(flat.parameters)
             flat.changed()
         self._updated = None
+
+    def _wait_for_node(self) -> None:
+        """Until all ranks of the node have read the gradients they share, and written the parameters."""
+        for flat in self.flats:
+            flat.layout.node.barrier()
+
+    def begin(self, first: bool) -> None:
+        """A micro-batch begins: an update that waits for an optimizer which did not step is published before the next step."""
+        if first and self._updated is not None:
+            self._wait_for_node()  # no rank of the node still computes with the old values
+            self.publish()
+            self._wait_for_node()
 
     def _next_step(self, index: int) -> int:
         return self.optimizer.next_step(self.states[0].groups[index], self.step_counts[index])
@@ -324,6 +336,7 @@ class ShardedDriver(ParameterEditor):
     def shard(self) -> dict[str, Any]:
         """What this rank contributes to a checkpoint; compares the ranks' parameters first."""
         self.publish()
+        self._wait_for_node()
         self.check_drift()
         extra = {
             **parts_.extra(self.optimizer, list(self.step_counts)),

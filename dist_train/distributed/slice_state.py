@@ -68,7 +68,7 @@ class SliceState:
         flat = self.flat
         whole = array_module(flat.gradient).zeros(flat.length, flat.dtype)
         whole[flat.start : flat.stop] = self.vector(name)
-        comm.gather_slices(whole, flat.counts)
+        comm.gather_slices(whole, flat.starts, flat.counts)
         return whole
 
     def plan(self, missing: np.ndarray[Any, Any], step_counts: list[int]) -> list[Segment]:

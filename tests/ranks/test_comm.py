@@ -41,7 +41,7 @@ def test_gather_slices(comm, length):
     borders = [rank * length // comm.size for rank in range(comm.size + 1)]
     vector = np.full(length, -1.0, np.float32)
     vector[borders[comm.rank] : borders[comm.rank + 1]] = np.arange(borders[comm.rank], borders[comm.rank + 1])
-    comm.gather_slices(vector, np.diff(borders).tolist())
+    comm.gather_slices(vector, borders[:-1], np.diff(borders).tolist())
     assert (vector == np.arange(length)).all()
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import dist_train as dt
 from dist_train import nn, optim
 from dist_train.distributed.flat import BLOCK
+from dist_train.distributed.fold import subtrees
 from dist_train.nn import functional as F
 from dist_train.utils.data import DataLoader, TensorDataset
 
@@ -118,7 +120,7 @@ def test_each_rank_holds_its_share_of_the_state(comm, sizes):
 
 
 def test_messages_of_a_step(comm):
-    """A step sends each other rank its slice of every partial sum, gathers one small record, and gathers the slices."""
+    """One small record to everyone; along the lanes between nodes each node's sums of the owners' slices, and the new parameters."""
     model = model64(6, 300, 3)
     optimizer = optim.Adam(model.parameters())
     model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(2 * V), 2 * V), micro_batches=V)
@@ -130,17 +132,34 @@ def test_messages_of_a_step(comm):
             optimizer.zero_grad()
             F.mse_loss(model(inputs), targets).backward()
             optimizer.step()
-    spans = driver._reduction.spans
-    record = 3 + flat.counts[comm.rank] // BLOCK + 2 * len(spans[comm.rank])
-    if comm.size > 1:
-        assert comm.traffic == {
-            "exchange": max(map(len, spans)),
-            "exchange bytes": len(spans[comm.rank]) * (flat.length - flat.counts[comm.rank]) * 8,
-            "all_gather_varying": 1,
-            "all_gather_varying bytes": 8 * record * (comm.size - 1),
-            "gather_slices": 1,
-            "gather_slices bytes": 8 * flat.counts[comm.rank] * (comm.size - 1),
-        }
+    if comm.size == 1:
+        return
+    shares = [(rank * V // comm.size, (rank + 1) * V // comm.size) for rank in range(comm.size)]
+    nodes, lane, own = flat.layout.nodes, flat.layout.lane, flat.counts[comm.rank]
+    sums = [len(subtrees((shares[ranks[0]][0], shares[ranks[-1]][1]), (0, V))) for ranks in nodes]
+    record = 3 + own // BLOCK + 2 * len(subtrees(shares[comm.rank], (0, V)))
+    expected = {
+        "all_gather_varying": 1,
+        "all_gather_varying bytes": 8 * record * (comm.size - 1),
+        "gather_slices": 1,
+        "gather_slices bytes": 8 * own * (lane.size - 1),
+    }
+    if lane.size > 1:
+        others = sum(flat.counts[ranks[flat.layout.node.rank]] for ranks in nodes) - own
+        expected |= {"exchange": max(sums), "exchange bytes": 8 * sums[lane.rank] * others}
+    assert comm.traffic == expected
+
+
+def test_a_node_has_the_parameters_once(comm):
+    model = model64(6, 9, 3)
+    model, optimizer, _ = dt.distribute(model, optim.SGD(model.parameters()))
+    (flat,) = optimizer._driver.flats
+    node = int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.size))
+    assert flat.layout.node.size == (node if comm.size % node == 0 else 1)
+    flat.own()[:1] = comm.rank + 1  # a stray write: who sees it?
+    comm.barrier()
+    seen = [flat.parameters[flat.starts[rank]] == rank + 1 for rank in range(comm.size) if flat.counts[rank]]
+    assert sum(seen) == sum(flat.counts[rank] > 0 for rank in flat.layout.nodes[flat.layout.lane.rank])
 
 
 class Branches(nn.Module):
@@ -460,10 +479,13 @@ def test_drift_names_tensor_and_rank(comm):
     model = model64(6, 4, 3)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     model, optimizer, _ = dt.distribute(model, optimizer)
-    if comm.size > 1:
-        if comm.rank == 1:
-            optimizer._driver.flats[0].parameters[0] += 1  # what a stray write through another library would do
-        with pytest.raises(RuntimeError, match=r"'0\.weight' on rank\(s\) \[1\] differs from rank 0"):
+    (flat,) = optimizer._driver.flats
+    last = flat.layout.nodes[-1]
+    if len(flat.layout.nodes) > 1:
+        if comm.rank == last[0]:
+            flat.parameters[0] += 1  # what a stray write through another library would do
+        comm.barrier()
+        with pytest.raises(RuntimeError, match=rf"'0\.weight' on rank\(s\) \[{', '.join(map(str, last))}\] differs from rank 0"):
             optimizer._driver.check_drift()
 
 

@@ -1,0 +1,112 @@
+"""Ranks that share memory, and the lanes that connect them to other nodes.
+
+Shared memory is a file in /dev/shm that loses its name as soon as all ranks of the node have opened it, so nothing is left behind whatever
+ends the job. Each rank reserves its own part before anything is touched: where there is no room that is an error, never a bus error, and
+the pages lie near the rank that uses them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .base import Communicator
+
+_DIRECTORY = "/dev/shm"
+_RESERVE = 2**20  # bytes of /dev/shm that are left to others
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Node:
+    """The ranks that share memory with this one. This base class is a rank alone: its memory is its own."""
+
+    rank: int = 0
+    size: int = 1
+
+    def memory(self, sizes: Sequence[int]) -> Bytes:
+        """Zeroed memory that all ranks of the node see: `sizes[r]` bytes that rank r reserves, one part after another.
+
+        It begins on a 64-byte boundary. OSError on every rank of the node where it cannot be had.
+        """
+        memory = np.zeros(sum(sizes) + 64, np.uint8)
+        return memory[-memory.ctypes.data % 64 :][: sum(sizes)]
+
+    def barrier(self) -> None:
+        """Wait for the ranks of the node; what they wrote before is seen after."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How ranks are grouped: `nodes` lists the ranks of each node; `lane` joins the ranks that have the same place in their node."""
+
+    node: Node
+    lane: Communicator  # its rank i belongs to node i
+    nodes: list[list[int]]
+
+
+def alone(comm: Communicator) -> Layout:
+    """Every rank a node of its own."""
+    return Layout(Node(), comm, [[rank] for rank in range(comm.size)])
+
+
+class SharedNode(Node):
+    """The ranks of `comm`, an mpi4py communicator, all on one machine."""
+
+    def __init__(self, comm: Any) -> None:
+        self._comm = comm
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+
+    def all_gather_ranks(self, rank: int) -> list[int]:
+        """The ranks in the whole job of this node's ranks."""
+        return list(self._comm.allgather(rank))
+
+    def can_share(self) -> bool:
+        """Whether all ranks of the node see the same /dev/shm; the same on all of them."""
+        try:
+            self.memory([mmap.PAGESIZE] * self.size)
+        except OSError:
+            return False
+        return True
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether /dev/shm has room for what all ranks of the node want, `nbytes` for this one."""
+        free = os.statvfs(_DIRECTORY)
+        return bool(self._comm.allreduce(nbytes) + _RESERVE <= free.f_bavail * free.f_frsize)
+
+    def memory(self, sizes: Sequence[int]) -> Bytes:
+        path = self._comm.bcast(f"{_DIRECTORY}/dist_train-{os.getpid()}-{secrets.token_hex(8)}" if self.rank == 0 else None)
+        try:
+            mapped, problem = self._map(path, sizes), None
+        except OSError as error:
+            mapped, problem = None, error
+        problems = [error for error in self._comm.allgather(problem) if error is not None]
+        if self.rank == 0 and os.path.exists(path):
+            os.unlink(path)
+        if mapped is None or problems:
+            raise OSError(problems[0].errno, f"no shared memory: {problems[0].strerror}")
+        return np.frombuffer(mapped, np.uint8)
+
+    def _map(self, path: str, sizes: Sequence[int]) -> mmap.mmap:
+        """Rank 0 makes the file, everyone opens it and reserves its part."""
+        if self.rank == 0:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            os.truncate(path, max(1, sum(sizes)))
+        self._comm.Barrier()
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            if sizes[self.rank]:
+                os.posix_fallocate(descriptor, sum(sizes[: self.rank]), sizes[self.rank])
+            return mmap.mmap(descriptor, max(1, sum(sizes)))
+        finally:
+            os.close(descriptor)
+
+    def barrier(self) -> None:
+        self._comm.Barrier()
