@@ -3,6 +3,7 @@
 import json
 import random
 from functools import cache
+from pathlib import Path
 
 import pytest
 from mpi import FLAVOURS, PROGRAMS, run
@@ -65,6 +66,7 @@ def test_killed_and_resumed_on_other_numbers_of_ranks(python, model, alone, tmp_
         killed = run(python, ranks, *program, "--kill-at", step, check=False)
         assert killed.returncode != 0 and "losses" not in killed.stdout
     assert train(python, 1, model, directory) == alone(model)
+    assert not list(Path("/dev/shm").glob("dist_train-*"))
 
 
 def test_the_program_can_fail(alone, tmp_path, python_here):

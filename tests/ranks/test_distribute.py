@@ -589,3 +589,30 @@ def test_distributed_data_parallel(comm):
     assert norm.item() == pytest.approx(float(np.linalg.norm(gradient)))
     optim.SGD(model.parameters(), lr=0.1).step()
     assert len({row.tobytes() for row in comm.all_gather(weights(inner))}) == 1
+
+
+# shared memory
+
+
+@pytest.mark.filterwarnings("ignore:/dev/shm has no room")
+def test_without_room_in_shared_memory_messages_are_used(comm, monkeypatch, recwarn):
+    """The result is the same; rank 0 says so, once."""
+    monkeypatch.setattr("dist_train.comm.node._RESERVE", 2**60)
+    monkeypatch.setattr(comm, "_said", False, raising=False)
+    data = dataset(11)
+    gradient, optimizer = one_step(data, 11)
+    np.testing.assert_allclose(gradient, whole_batch_gradient(data)[0], rtol=1e-12, atol=1e-14)
+    assert optimizer._driver.flats[0].layout.node.size == 1
+    one_step(data, 11)
+    shares = comm.size > 1 and comm.size % int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.size)) == 0
+    shares = shares and os.environ.get("DIST_TRAIN_NODE_SIZE") != "1"
+    said = [str(warning.message) for warning in recwarn if "/dev/shm has no room" in str(warning.message)]
+    assert len(said) == (1 if shares and comm.rank == 0 else 0)
+
+
+def test_shared_memory_has_no_name(comm):
+    """So nothing is left behind, however the job ends."""
+    model = model64(6, 9, 3)
+    dt.distribute(model, optim.SGD(model.parameters()))
+    comm.barrier()
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith(f"dist_train-{os.getpid()}-")]
