@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..backend.floating import quiet
-from .grad_mode import no_grad
+from ..backend.floating import IGNORE, reset_error_state, set_error_state
+from .grad_mode import mode
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -70,25 +70,38 @@ def run(
     for target, gradient in roots:
         pending[target] = gradient if target not in pending else pending[target] + gradient
     ready = [target for target in pending if not uses[target]]
-    listeners: dict[BackwardListener, None] = {}
-    with no_grad(), quiet():
-        while ready:
-            target = ready.pop()
-            gradient = pending.pop(target, None)
-            if target._hooks and gradient is not None:
-                gradient = _run_hooks(target, gradient)
-            if capture is not None and target in capture:
-                capture[target] = gradient
-            if not isinstance(target, Node):
-                if gradient is not None and capture is None:
-                    _accumulate(target, gradient, listeners)
-                continue
-            _step(target, gradient, pending, uses, ready)
-            if not retain_graph:
-                target.saved = None
-                target.edges = ()
+    recording, mode.enabled = mode.enabled, False
+    token = set_error_state(IGNORE)
+    try:
+        listeners = _walk(ready, pending, uses, retain_graph, capture)
+    finally:
+        reset_error_state(token)
+        mode.enabled = recording
     for listener in listeners:
         listener.backward_done(loss)
+
+
+def _walk(
+    ready: list[Any], pending: dict[Any, Array], uses: dict[Any, int], retain_graph: bool, capture: dict[Any, Array] | None
+) -> dict[BackwardListener, None]:
+    """Run what is ready until nothing is left; the listeners of the leaves that were reached."""
+    listeners: dict[BackwardListener, None] = {}
+    while ready:
+        target = ready.pop()
+        gradient = pending.pop(target, None)
+        if target._hooks and gradient is not None:
+            gradient = _run_hooks(target, gradient)
+        if capture is not None and target in capture:
+            capture[target] = gradient
+        if not isinstance(target, Node):
+            if gradient is not None and capture is None:
+                _accumulate(target, gradient, listeners)
+            continue
+        _step(target, gradient, pending, uses, ready)
+        if not retain_graph:
+            target.saved = None
+            target.edges = ()
+    return listeners
 
 
 def _step(node: Node, gradient: Array, pending: dict[Any, Array], uses: dict[Any, int], ready: list[Any]) -> None:
@@ -102,7 +115,8 @@ def _step(node: Node, gradient: Array, pending: dict[Any, Array], uses: dict[Any
     if gradient is None:
         gradients: Any = (None,) * len(edges)
     else:
-        _check_versions(node)
+        if node.checks:
+            _check_versions(node)
         gradients = node.backward(gradient)
         if type(gradients) is not tuple:
             gradients = (gradients,)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..backend.device import array_module
-from ..backend.floating import IGNORE, reset_error_state, set_error_state
+from ..backend.floating import IGNORE, quiet, reset_error_state, set_error_state
 from .engine import Array, Node
 from .grad_mode import mode, no_grad
 from .tensor import Tensor, version_cell
@@ -235,6 +235,25 @@ class Part:
 
     def __add__(self, other: Part) -> Part:
         return Part({**self.arrays, **other.arrays})
+
+
+class TupleOp(Op):
+    """An Op whose forward returns a tuple of arrays, and whose backward gets a `Part` with the gradients of some of them."""
+
+    @classmethod
+    def apply(cls, *inputs: Any, **params: Any) -> Any:
+        op = cls()
+        needs = tuple([isinstance(value, Tensor) and value.requires_grad for value in inputs])
+        recording = True in needs and mode.enabled
+        op.needs = needs if recording else (False,) * len(needs)
+        with quiet():
+            arrays = op.forward(*[value.array if isinstance(value, Tensor) else value for value in inputs], **params)
+        outputs = tuple(map(Tensor, arrays))
+        if recording:
+            op._record(inputs, outputs[0])
+            for index, output in enumerate(outputs):
+                output._node, output.requires_grad = Output(op, index), True
+        return outputs
 
 
 def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:

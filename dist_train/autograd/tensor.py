@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..backend.device import CPU, Device, device_of, is_device_array, module_of, to_device, to_host
+from ..backend.device import CPU, Device, array_module, device_of, is_device_array, to_device, to_host
 from . import engine
 from .engine import Array, Node
 from .grad_mode import mode
@@ -483,7 +483,7 @@ def _root_gradient(tensor: Tensor, gradient: Tensor | None) -> Array:
         raise RuntimeError(
             f"backward() without a gradient needs a scalar; this tensor has shape {tuple(tensor.shape)}: reduce it, or pass one"
         )
-    return module_of(tensor.device).ones(tensor.array.shape, tensor.array.dtype)
+    return array_module(tensor.array).array(1, tensor.array.dtype).reshape(tensor.array.shape)
 
 
 def _as_array(data: Any) -> Array:

@@ -23,6 +23,7 @@ class StepAccumulation:
         self._folds = [LocalFold(micro_batches) for _ in flats]
         self._records = LocalFold(micro_batches)
         self._next = share[0]
+        self.added = 0  # micro-batches that have ended
         self.written = np.zeros(len(entries), bool)  # which parameters had a gradient
         self.losses: list[Array] = []  # of the current micro-batch's backward passes
 
@@ -33,8 +34,7 @@ class StepAccumulation:
 
     def add(self, leaf: int, weight: float, changes: np.ndarray[Any, Any]) -> None:
         """Micro-batch number `leaf` has ended: take in its gradients, loss and changes of the running statistics."""
-        if leaf < self._next:
-            raise RuntimeError(f"optimizer.step() for micro-batch {leaf}, but the next one of this step is {self._next}")
+        assert leaf >= self._next, (leaf, self._next)
         self.written |= [entry.parameter.grad is not None for entry in self._entries]
         self.settle()
         self._add_absent(leaf)
@@ -46,6 +46,7 @@ class StepAccumulation:
         self.losses.clear()
         self._records.add(leaf, np.concatenate([(weight, weight * loss), weight * changes]))
         self._next = leaf + 1
+        self.added += 1
 
     def finish(self) -> None:
         """All of this rank's micro-batches with samples have ended; the rest are zeros of weight zero."""

@@ -14,6 +14,7 @@ from ..comm.base import Communicator
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from ..utils.data.loader import DataLoader
+from .drift import settings
 from .loader import StepLoader
 from .schedule import FreeRunning, Schedule
 from .sharded import ShardedDriver
@@ -44,16 +45,18 @@ def distribute(
     weight: a function of a micro-batch, e.g. its number of tokens; default: its number of samples.
     nonfinite: what a step does with a gradient that is not finite: "error", or "skip" (`optimizer.stepped` is then False).
 
-    Errors: ValueError for V below the number of ranks, for an optimizer over parameters of no given model, and for models that are not the
-    same on all ranks (naming the first difference).
+    Errors: ValueError for V below the number of ranks, for an optimizer over parameters of no given model, and for models, optimizers,
+    loaders or options that are not the same on all ranks (naming the first difference).
     """
     models, optimizers = _as_list(model, Module), _as_list(optimizer, Optimizer)
+    _check_loader(loader)
     comm = comm_.world()
     count = comm.size if micro_batches is None else micro_batches
     _check_options(count, comm, reduction, nonfinite)
     names = _parameter_names(models)
     _check_optimizers(optimizers, names)
     check_same_models(models, comm)
+    _check_same_set_up(_set_up(count, reduction, nonfinite, optimizers, names, loader), comm)
     for item in models:
         broadcast_model(item, comm)
     schedule = Schedule(count, comm.rank, comm.size)
@@ -63,12 +66,13 @@ def distribute(
     drivers[-1].followers = drivers[:-1]
     for driver in drivers[:-1]:
         driver.deferred = count > 1
-        schedule.on_begin.append(driver.begin)
     statistics = RunningStatistics(models, count)
     drivers[-1].watch(statistics)
-    schedule.on_begin.append(statistics.begin)
+    schedule.complete = drivers[-1].complete
+    schedule.on_begin += [*(driver.begin for driver in drivers), statistics.begin]
+    schedule.on_leave += [*(driver.leave for driver in drivers), statistics.leave]
     if loader is None:
-        drivers[-1].free_running = FreeRunning(schedule)
+        drivers[-1].free_running = FreeRunning(schedule, drivers[-1].optimizer.steps)
     else:
         loader.seed = comm.broadcast_object(loader.seed)
     return model, optimizer, None if loader is None else StepLoader(loader, schedule, comm.rank, comm.size, weight)
@@ -79,10 +83,21 @@ def _as_list(value: Any, kind: type[Any]) -> list[Any]:
     for item in items:
         if not isinstance(item, kind):
             raise TypeError(f"distribute() needs a {kind.__name__} or a list of them, not a {type(item).__name__}")
+    if not items:
+        raise ValueError(f"distribute() needs a {kind.__name__}, or a list of at least one")
     return items
 
 
+def _check_loader(loader: Any) -> None:
+    if isinstance(loader, StepLoader):
+        raise TypeError("the loader has been distributed before: pass the DataLoader itself, and all models and optimizers in one call")
+    if loader is not None and not isinstance(loader, DataLoader):
+        raise TypeError(f"distribute() needs a DataLoader of dist_train.utils.data, not a {type(loader).__name__}")
+
+
 def _check_options(micro_batches: int, comm: Communicator, reduction: str, nonfinite: str) -> None:
+    if not isinstance(micro_batches, int):
+        raise TypeError(f"micro_batches={micro_batches!r}: expected an int, the number of pieces a step is cut into")
     if micro_batches < comm.size:
         raise ValueError(
             f"micro_batches={micro_batches} for {comm.size} ranks: each rank needs at least one micro-batch a step. "
@@ -135,6 +150,36 @@ def check_same_models(models: Sequence[Module], comm: Communicator) -> None:
                 f"the models differ between ranks: tensor {position} is {first} on rank 0 and {second} on rank {rank}; "
                 "every rank must build the same model"
             )
+
+
+def _set_up(
+    micro_batches: int,
+    reduction: str,
+    nonfinite: str,
+    optimizers: Sequence[Optimizer],
+    names: dict[Any, str],
+    loader: DataLoader | None,
+) -> list[tuple[str, Any]]:
+    """What must be the same on all ranks besides the models, as (what it is, value)."""
+    rows: list[tuple[str, Any]] = [("micro_batches", micro_batches), ("reduction", reduction), ("nonfinite", nonfinite)]
+    for number, optimizer in enumerate(optimizers):
+        rows.append((f"the class of optimizer {number}", type(optimizer).__name__))
+        rows.append((f"the parameters of optimizer {number}", [names[parameter] for _, parameter in optimizer.indexed_params()]))
+        rows += [(f"optimizer {number}, {what}", value) for what, value in settings(optimizer).items()]
+    rows.append(("the loader", None if loader is None else type(loader).__name__))
+    state = {} if loader is None else loader.state_dict()
+    return rows + [(f"the loader's {what}", value) for what, value in state.items() if what != "seed"]
+
+
+def _check_same_set_up(own: list[tuple[str, Any]], comm: Communicator) -> None:
+    everyone = comm.all_gather_object([(what, repr(value)) for what, value in own])
+    for rank, other in enumerate(everyone):
+        for (what, first), (_, second) in zip(everyone[0], other):
+            if first != second:
+                raise ValueError(
+                    f"distribute() was given different things on different ranks: {what} is {first} on rank 0 and {second} on rank {rank}; "
+                    "every rank must pass the same"
+                )
 
 
 def broadcast_model(model: Module, comm: Communicator) -> None:

@@ -17,6 +17,24 @@ def checksum(array: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(to_host(array)).reshape(-1).view(np.uint8).data)
 
 
+def settings(optimizer: Any) -> dict[str, Any]:
+    """The hyper-parameters of an optimizer, by group."""
+    groups = enumerate(optimizer.param_groups)
+    return {f"group {number}: {name}": value for number, group in groups for name, value in group.items() if name != "params"}
+
+
+def check_settings(comm: Communicator, optimizer: Any, step: int) -> None:
+    """RuntimeError, on every rank, that names the first hyper-parameter by which a rank's optimizer differs from rank 0's."""
+    everyone = comm.all_gather_object({what: repr(value) for what, value in settings(optimizer).items()})
+    for rank, other in enumerate(everyone):
+        for what, value in everyone[0].items():
+            if other.get(what) != value:
+                raise RuntimeError(
+                    f"after step {step}: {what} of the optimizer is {value} on rank 0 and {other.get(what)} on rank {rank}. A schedule "
+                    "must get the same numbers on every rank, such as optimizer.loss or the totals() of dist_train.distributed.split"
+                )
+
+
 def check_parameters(comm: Communicator, vectors: Sequence[tuple[Any, Sequence[Any]]], step: int) -> None:
     """Compare flat vectors across ranks; RuntimeError names the first tensor that differs and the ranks that disagree with rank 0."""
     sums = comm.all_gather(np.array([checksum(vector) for vector, _ in vectors], np.int64))

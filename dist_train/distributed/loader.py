@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,17 +20,31 @@ class StepLoader:
 
     def __init__(self, loader: DataLoader, schedule: Schedule, rank: int, size: int, weight: Callable[[Any], float] | None) -> None:
         self.loader = loader
+        self._newest: object = None  # the iteration that was begun last
         self._schedule, self._rank, self._size, self._weight = schedule, rank, size, weight
 
     def __iter__(self) -> Iterator[Any]:
+        self._schedule.leave()  # an older iterator that is still open
+        self._newest = iteration = object()
         try:
             for item in self.loader.shards(self._rank, self._size, self._schedule.micro_batches):
-                ghost = item.size == 0
-                weight = 0.0 if ghost else float(item.size if self._weight is None else self._weight(item.batch))
-                self._schedule.begin(MicroBatch(item.index, weight, item.last, ghost), self.loader.epoch, item.step)
+                micro_batch = MicroBatch(item.index, self._weight_of(item), item.last, ghost=item.size == 0)
+                self._schedule.begin(micro_batch, self.loader.epoch, item.step)
                 yield item.batch
+            self._schedule.complete()
         finally:
-            self._schedule.finish(self.loader.epoch)
+            if self._newest is iteration:
+                self._schedule.finish(self.loader.epoch)
+
+    def _weight_of(self, item: Any) -> float:
+        if self._weight is None or item.size == 0:
+            return float(item.size)
+        weight = float(self._weight(item.batch))
+        if not 0 <= weight < math.inf:
+            raise ValueError(
+                f"weight(batch) is {weight} for micro-batch {item.index} of {item.size} samples: it must be at least 0, and finite"
+            )
+        return weight
 
     def __len__(self) -> int:
         return len(self.loader)

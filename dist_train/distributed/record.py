@@ -1,7 +1,7 @@
 """The small message of a step: what every rank must know, gathered once after the gradients have been reduced.
 
-A rank sends a header (optimizer, step, whether its set of missing gradients is news), the sums of squares of its slice's blocks, and its
-partial sums of the micro-batches' records [w, w·loss, w·changes of the running statistics]. All in float64.
+A rank sends a header (optimizer, its steps, steps of the loop, whether its set of missing gradients is news), the sums of squares of its
+slice's blocks, and its partial sums of the micro-batches' records [w, w·loss, w·changes of the running statistics]. All in float64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .flat import BLOCK, FlatGradient
 from .fold import combine, share, subtrees
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
-_HEADER = 3
+_HEADER = 4
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RecordExchange:
         self._squares = [place for places in squares for place in places]
         self._headers = list(accumulate(self._lengths[:-1], initial=0))
 
-    def gather(self, header: tuple[int, int, bool], squares: Sequence[Vector], partials: Sequence[Vector]) -> StepRecord:
+    def gather(self, header: tuple[int, int, int, bool], squares: Sequence[Vector], partials: Sequence[Vector]) -> StepRecord:
         """Everyone's records, folded. RuntimeError when the ranks are not in the same step of the same optimizer."""
         everything = self._comm.all_gather_varying(np.concatenate([header, *squares, *partials]), self._lengths)
         headers = [tuple(everything[start : start + _HEADER].tolist()) for start in self._headers]
@@ -62,15 +62,16 @@ class RecordExchange:
             weighted_loss=float(total[1]),
             changes=total[2:],
             squares=np.concatenate([everything[place] for place in self._squares]),
-            news=any(header[2] for header in headers),
+            news=any(header[-1] for header in headers),
         )
 
 
 def _check_same_step(headers: Sequence[tuple[float, ...]]) -> None:
-    number, step, _ = headers[0]
-    for rank, (other_number, other_step, _) in enumerate(headers):
-        if (other_number, other_step) != (number, step):
+    number, step, begun, _ = headers[0]
+    for rank, (other_number, other_step, other_begun, _) in enumerate(headers):
+        if (other_number, other_step, other_begun) != (number, step, begun):
             raise RuntimeError(
-                f"rank 0 is in step {step:.0f} of optimizer {number:.0f}, rank {rank} in step {other_step:.0f} of optimizer "
-                f"{other_number:.0f}: every rank must call the optimizers' step() equally often and in the same order"
+                f"rank 0 is in step {step:.0f} of optimizer {number:.0f} and has begun {begun:.0f} steps of the loop, rank {rank} is in "
+                f"step {other_step:.0f} of optimizer {other_number:.0f} and has begun {other_begun:.0f}: every rank must call the "
+                "optimizers' step() equally often and in the same order, and leave no micro-batch of the loop out"
             )

@@ -21,7 +21,7 @@ from ..optim import parts as parts_
 from ..optim.driver import ParameterState
 from ..optim.optimizer import Optimizer
 from .accumulation import StepAccumulation
-from .drift import check_parameters
+from .drift import check_parameters, check_settings
 from .editing import ParameterEditor
 from .flat import BLOCK, FlatVector, by_type
 from .record import RecordExchange
@@ -114,8 +114,9 @@ class ShardedDriver(ParameterEditor):
         self.gradients_dropped()
         for entry in self.entries:
             parameter = entry.parameter
+            had_gradient = parameter.grad is not None or self.step_counts[entry.index] > 0
             parameter.grad = None
-            if not set_to_none:
+            if had_gradient and not set_to_none:
                 parameter._grad_buffer.array[...] = 0
                 parameter.grad = parameter._grad_buffer
 
@@ -149,6 +150,7 @@ class ShardedDriver(ParameterEditor):
 
     def _end_micro_batch(self, micro_batch: MicroBatch) -> None:
         """Move the current gradients, times the micro-batch's weight, into the fold; those of a ghost are dropped."""
+        self._check_none_left_out(micro_batch)
         self._ended = micro_batch
         changes = _NOTHING if self.statistics is None else self.statistics.changes()
         if micro_batch.ghost:
@@ -158,13 +160,37 @@ class ShardedDriver(ParameterEditor):
         if micro_batch.last:
             self._sum.finish()
 
+    def _check_none_left_out(self, micro_batch: MicroBatch) -> None:
+        left_out = self.schedule.begun - 1 - self._sum.added
+        if left_out:
+            raise RuntimeError(
+                f"{left_out} of the {self.schedule.begun - 1} micro-batches of this step before number {micro_batch.index} had no "
+                "optimizer.step(): under dist_train.distribute every micro-batch ends with its step(). To leave one out give it the "
+                'weight 0 (weight=...); nonfinite="skip" leaves out steps that are not finite'
+            )
+
+    def begin(self, first: bool) -> None:
+        """A micro-batch begins. A step that was clipped and then not made is dropped; one that lacks micro-batches is an error."""
+        if first and self._sum.added and self._slices is None:
+            raise RuntimeError(
+                f"the step's last micro-batch on this rank, after {self._sum.added} others, had no optimizer.step(): under "
+                "dist_train.distribute every micro-batch ends with its step(). To leave one out give it the weight 0 (weight=...)"
+            )
+        if first:
+            self.leave()
+
+    def leave(self) -> None:
+        """Drop what has been added up of a step."""
+        if self._sum.added or self._slices is not None:
+            self._begin_step()
+
     # all ranks together
 
     def _reduce(self) -> None:
         """Bring each slice's gradient to its owner, and what all must know to all."""
         self._slices = [reduction.reduce() for reduction in self._reductions]
         news = bool((self._sum.written == self._missing).any())
-        header = (self.number, self.optimizer.steps + self.skipped, news)
+        header = (self.number, self.optimizer.steps + self.skipped, self.schedule.steps, news)
         self._step = self._exchange.gather(header, self._block_squares(), self._sum.records)
         if self._step.news:
             self._missing = ~self.comm.all_gather(self._sum.written).any(axis=0)
@@ -179,7 +205,10 @@ class ShardedDriver(ParameterEditor):
         """Update this rank's slice and publish it; False when the step is left out."""
         step = self._step
         if step.weight <= 0:
-            raise RuntimeError(f"the weights of the step's {self.schedule.micro_batches} micro-batches add up to {step.weight}")
+            raise RuntimeError(
+                f"the weights of the step's {self.schedule.micro_batches} micro-batches add up to {step.weight}: at least one needs "
+                "a positive weight (weight=... of dist_train.distribute)"
+            )
         if self.optimizer.steps % DRIFT_INTERVAL == DRIFT_INTERVAL - 1:
             self.check_drift()  # of what the steps before published
         self.loss = step.weighted_loss / (step.weight if self.mean else 1.0)
@@ -221,13 +250,13 @@ class ShardedDriver(ParameterEditor):
         self._updated = None
 
     def _wait_for_node(self) -> None:
-        """Until all ranks of the node have read the gradients they share, and written the parameters."""
+        """Until all ranks of the node are done with the memory they share: their slices of all gradients, and of the parameters."""
         for flat in self.flats:
             flat.layout.node.barrier()
 
-    def begin(self, first: bool) -> None:
-        """A micro-batch begins: an update that waits for an optimizer which did not step is published before the next step."""
-        if first and self._updated is not None:
+    def complete(self) -> None:
+        """Publish what waits for a step of this optimizer that did not come: before the next step, and when the loop ends."""
+        if any(driver._updated is not None for driver in self.followers):
             self._wait_for_node()  # no rank of the node still computes with the old values
             self.publish()
             self._wait_for_node()
@@ -269,6 +298,7 @@ class ShardedDriver(ParameterEditor):
             for gradient in self._slices or ():
                 kernels.scale(gradient, max_norm / (norm + 1e-6), gradient)
             self._norm_known = False
+        self._wait_for_node()
         return Tensor(as_array(norm, first.dtype))
 
     def clip_grad_value(self, parameters: Sequence[Tensor], clip_value: float) -> None:
@@ -278,6 +308,7 @@ class ShardedDriver(ParameterEditor):
             self._norm_known = False
             for gradient in self._slices or ():
                 array_module(gradient).clip(gradient, -clip_value, clip_value, out=gradient)
+            self._wait_for_node()
 
     def _reduced_for_clipping(self, parameters: Sequence[Tensor]) -> bool:
         """Whether the step's gradient is there to be clipped; reduces it after the rank's last backward."""
@@ -361,9 +392,14 @@ class ShardedDriver(ParameterEditor):
         self.skipped = int(extra.get("skipped", 0))
         if "random" in extra:
             random.set_rng_state(extra["random"])
+        if self.free_running is not None:
+            self.free_running.restart(self.optimizer.steps + self.skipped)
 
     def check_drift(self) -> None:
-        """RuntimeError when the ranks' parameters are no longer the same."""
+        """RuntimeError when the ranks' parameters, hyper-parameters or running statistics are no longer the same."""
+        check_settings(self.comm, self.optimizer, self.optimizer.steps)
+        if self.statistics is not None:
+            self.statistics.check_drift(self.comm)
         check_parameters(self.comm, [(flat.parameters, flat.entries) for flat in self.flats], self.optimizer.steps)
 
 

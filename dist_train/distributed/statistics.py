@@ -13,7 +13,9 @@ import numpy as np
 
 from ..autograd.tensor import Tensor, version_cell
 from ..backend.device import array_module, to_host
+from ..comm.base import Communicator
 from ..nn.module import Module
+from .drift import checksum
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,27 @@ class RunningStatistics:
         self.size = sum(buffer.tensor.numel() for buffer in self._own)
         self._base: list[Any] = []
         self._versions: list[tuple[Tensor, int]] = []
+        self._open = False  # whether a forward may have changed the buffers since a micro-batch began
 
     def begin(self, first: bool) -> None:
-        """A micro-batch begins: take the step's buffers as the base, or go back to it."""
+        """A micro-batch begins; the first one of a step takes the buffers as the step's base."""
+        self.leave()
         if first:
             self._base = [buffer.tensor.array.copy() for buffer in self._own]
-        else:
-            self._restore()
+        self._open = True
         self._versions = [buffer.version() for buffer in self._others]
 
     def changes(self) -> np.ndarray[Any, Any]:
-        """What the current micro-batch did to the buffers: 1-D, float64."""
+        """What the current micro-batch did to the buffers, which go back to the step's: 1-D, float64."""
         self._check_others()
         parts = [to_host(buffer.tensor.array).astype(np.float64) - to_host(base) for buffer, base in zip(self._own, self._base)]
+        self._restore()
         return np.concatenate([part.reshape(-1) for part in parts]) if parts else np.zeros(0)
+
+    def leave(self) -> None:
+        """Undo what a micro-batch did that did not end with a step."""
+        if self._open:
+            self._restore()
 
     def apply(self, change: np.ndarray[Any, Any]) -> None:
         """The step is complete: move the base by `change`."""
@@ -71,7 +80,20 @@ class RunningStatistics:
             value = value if tensor.is_floating_point() else np.rint(value)
             tensor.array[...] = array_module(tensor.array).asarray(value.astype(tensor.dtype))
 
+    def check_drift(self, comm: Communicator) -> None:
+        """RuntimeError, on every rank, that names the first buffer by which the ranks' models differ."""
+        sums = comm.all_gather(np.array([checksum(buffer.tensor.array) for buffer in self._own], np.int64))
+        different = np.flatnonzero((sums != sums[0]).any(axis=0))
+        if len(different):
+            column = different[0]
+            ranks = np.flatnonzero(sums[:, column] != sums[0, column]).tolist()
+            raise RuntimeError(
+                f"the buffer {self._own[column].path!r} on rank(s) {ranks} differs from rank 0: a forward changed it outside of a step. "
+                "Call model.eval() before evaluation, and model.train() after it"
+            )
+
     def _restore(self) -> None:
+        self._open = False
         for buffer, base in zip(self._own, self._base):
             buffer.tensor.array[...] = base
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.grad_mode import enable_grad, no_grad
+from ..autograd.grad_mode import enable_grad
 from ..autograd.tensor import RemovableHandle, Tensor
 from ..backend.device import Array, is_device_array
 from .driver import Driver, Group, LocalDriver, ParameterState, initial_vector
@@ -108,8 +108,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         self._step_called = True
-        with no_grad():
-            self.stepped = self._driver.step()
+        self.stepped = self._driver.step()  # rules work on arrays: nothing is recorded
         self.steps += self.stepped
         for hook in list(self._post_hooks.values()):
             hook(self, (closure,), {})

@@ -4,6 +4,7 @@ A failure on one rank would leave the others waiting, so it is printed and ends 
 """
 
 import os
+import tempfile
 
 import pytest
 
@@ -13,6 +14,14 @@ from dist_train.comm import world
 @pytest.fixture
 def comm():
     return world()
+
+
+@pytest.fixture
+def directory(comm):
+    """An empty directory, the same one on all ranks."""
+    with tempfile.TemporaryDirectory() as own:
+        yield comm.broadcast_object(own)
+        comm.barrier()
 
 
 @pytest.hookimpl(wrapper=True)

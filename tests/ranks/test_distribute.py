@@ -137,7 +137,7 @@ def test_messages_of_a_step(comm):
     shares = [(rank * V // comm.size, (rank + 1) * V // comm.size) for rank in range(comm.size)]
     nodes, lane, own = flat.layout.nodes, flat.layout.lane, flat.counts[comm.rank]
     sums = [len(subtrees((shares[ranks[0]][0], shares[ranks[-1]][1]), (0, V))) for ranks in nodes]
-    record = 3 + own // BLOCK + 2 * len(subtrees(shares[comm.rank], (0, V)))
+    record = 4 + own // BLOCK + 2 * len(subtrees(shares[comm.rank], (0, V)))
     expected = {
         "all_gather_varying": 1,
         "all_gather_varying bytes": 8 * record * (comm.size - 1),
@@ -553,6 +553,232 @@ def test_a_buffer_of_unknown_kind():
     model(dt.ones(3)).sum().backward()
     with pytest.raises(RuntimeError, match=r"changed the buffer 'seen'.*running_statistics"):
         optimizer.step()
+
+
+# loops that are left, and micro-batches without a step
+
+
+def plain_step(model, optimizer, inputs, targets):
+    optimizer.zero_grad()
+    F.mse_loss(model(inputs), targets).backward()
+    optimizer.step()
+
+
+def with_batch_norm(micro_batches, count=40, batch_size=20):
+    dt.manual_seed(6)
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    return dt.distribute(model, optimizer, DataLoader(dataset(count), batch_size), micro_batches=micro_batches)
+
+
+def test_leaving_the_loop_in_the_middle_of_a_step_drops_the_step(comm):
+    model, optimizer, loader = with_batch_norm(2 * comm.size)
+    before = weights(model), model[0].running_mean.tolist()
+    for inputs, targets in loader:
+        plain_step(model, optimizer, inputs, targets)
+        break
+    for inputs, _ in loader:
+        model(inputs).sum().backward()
+        break
+    optimizer.zero_grad()
+    assert optimizer.steps == 0 and weights(model).tobytes() == before[0].tobytes()
+    assert model[0].running_mean.tolist() == before[1]
+    for inputs, targets in loader:
+        plain_step(model, optimizer, inputs, targets)
+    assert optimizer.steps == 2
+
+
+def test_an_older_iterator_ends_while_the_next_one_runs():
+    model, optimizer, loader = with_batch_norm(V)
+    older = iter(loader)
+    next(older)
+    for inputs, targets in loader:
+        older = None  # closes it
+        plain_step(model, optimizer, inputs, targets)
+    assert older is None and optimizer.steps == 2
+
+
+@pytest.mark.parametrize("left_out", [0, -1], ids=["first", "last"])
+def test_a_micro_batch_without_a_step(comm, left_out):
+    model, optimizer, loader = with_batch_norm(2 * comm.size)
+    number = (2 * comm.rank, 2 * comm.rank + 1)[left_out]
+    with pytest.raises(RuntimeError, match=r"had no optimizer\.step\(\): .* every micro-batch ends with its step"):
+        for inputs, targets in loader:
+            if optimizer._driver.schedule.current.index != number:
+                plain_step(model, optimizer, inputs, targets)
+
+
+def test_a_rank_that_leaves_out_a_step(comm):
+    """Each rank has one micro-batch a step; from the one left out on, ranks would add up gradients of different steps."""
+    model, optimizer, loader = with_batch_norm(comm.size, 60, 20)
+    if comm.size > 1:
+        with pytest.raises(RuntimeError, match=r"has begun 2 steps of the loop, rank 1 .* has begun 3: .* leave no micro-batch"):
+            for number, (inputs, targets) in enumerate(loader):
+                if not (number == 1 and comm.rank == 1):
+                    plain_step(model, optimizer, inputs, targets)
+
+
+def test_a_step_that_is_clipped_and_not_made():
+    model, optimizer, loader = with_batch_norm(V, 60, 20)
+    dropped = 0
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        (F.mse_loss(model(inputs), targets) * (math.nan if optimizer.steps == 1 and not dropped else 1.0)).backward()
+        try:
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
+        except RuntimeError:
+            dropped += 1
+            continue
+        optimizer.step()
+    assert dropped == 1 and optimizer.steps == 2
+
+
+def critic_reference(data, micro_batches):
+    """Both losses see the networks of the step before; the generator steps in every second step only."""
+    g, d = model64(6, 5, 6), model64(6, 4, 1)
+    og, od = optim.Adam(g.parameters(), lr=0.05), optim.SGD(d.parameters(), lr=0.05)
+    cuts = [i * 8 // micro_batches for i in range(micro_batches + 1)]
+    batches = [data.tensors[0][lo:hi] for lo, hi in itertools.pairwise(cuts)]
+    for step in range(5):
+        od.zero_grad()
+        for x in batches:
+            ((d(g(x).detach()).mean() - d(x).mean()) * (len(x) / 8)).backward()
+        gradients = [p.grad.clone() for p in d.parameters()]
+        if step % 2 == 0:
+            og.zero_grad()
+            for x in batches:
+                (-d(g(x)).mean() * (len(x) / 8)).backward()
+            og.step()
+        for p, gradient in zip(d.parameters(), gradients):
+            p.grad = gradient
+        od.step()
+    return np.concatenate([weights(g), weights(d)])
+
+
+def test_a_generator_that_steps_less_often_than_its_critic():
+    data = dataset(8)
+    g, d = model64(6, 5, 6), model64(6, 4, 1)
+    og, od = optim.Adam(g.parameters(), lr=0.05), optim.SGD(d.parameters(), lr=0.05)
+    (d, g), (od, og), loader = dt.distribute([d, g], [od, og], DataLoader(data, 8), micro_batches=V)
+    for step in range(5):
+        for inputs, _ in loader:
+            od.zero_grad()
+            (d(g(inputs).detach()).mean() - d(inputs).mean()).backward()
+            od.step()
+            if step % 2 == 0:
+                og.zero_grad()
+                (-d(g(inputs)).mean()).backward()
+                og.step()
+    assert (od.steps, og.steps) == (5, 3)
+    np.testing.assert_allclose(np.concatenate([weights(g), weights(d)]), critic_reference(data, V), rtol=1e-10, atol=1e-12)
+
+
+def test_resuming_without_a_loader(directory):
+    """Random numbers go on with the step's, on every rank with its own."""
+
+    def train(steps):
+        dt.manual_seed(8)
+        model = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+        model, optimizer, _ = dt.distribute(model, optim.Adam(model.parameters()), micro_batches=V)
+        checkpoint = dt.Checkpoint(directory, model=model, optimizer=optimizer)
+        if steps > 3:
+            checkpoint.restore()
+        while optimizer.steps < steps:
+            optimizer.zero_grad()
+            model(dt.randn(4, 6, dtype=dt.float64)).sum().backward()
+            optimizer.step()
+        if steps == 3:
+            checkpoint.save()
+        return weights(model)
+
+    straight = train(6)
+    train(3)
+    assert train(6).tobytes() == straight.tobytes()
+
+
+# what differs between ranks and must not
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.5}, "optimizer 0, group 0: lr is 0.1 on rank 0 and 0.5 on rank 1"),
+        ({"rule": optim.Adam}, "the class of optimizer 0 is 'SGD' on rank 0 and 'Adam' on rank 1"),
+        ({"reverse": True}, r"the parameters of optimizer 0 is \['0.weight', '0.bias'\] on rank 0 and \['0.bias'"),
+        ({"count": 30}, "the loader's dataset_length is 20 on rank 0 and 30 on rank 1"),
+        ({"micro_batches": 9}, "micro_batches is 5 on rank 0 and 9 on rank 1"),
+        ({"reduction": "sum"}, "reduction is 'mean' on rank 0 and 'sum' on rank 1"),
+        ({"loader": None}, "the loader is 'DataLoader' on rank 0 and None on rank 1"),
+    ],
+    ids=str,
+)
+def test_ranks_that_are_set_up_differently(comm, change, message):
+    def set_up(lr=0.1, rule=optim.SGD, reverse=False, count=20, micro_batches=V, reduction="mean", loader=DataLoader):
+        model = model64(6, 3)
+        parameters = list(model.parameters())[:: -1 if reverse else 1]
+        loader = loader and loader(dataset(count), 10)
+        dt.distribute(model, rule(parameters, lr=lr), loader, micro_batches=micro_batches, reduction=reduction)
+
+    if comm.size > 1:
+        with pytest.raises(ValueError, match=message):
+            set_up(**change if comm.rank == 1 else {})
+
+
+def test_drift_of_hyper_parameters_and_running_statistics(comm):
+    model, optimizer, loader = with_batch_norm(V)
+    for inputs, targets in loader:
+        plain_step(model, optimizer, inputs, targets)
+    optimizer._driver.check_drift()
+    if comm.size > 1:
+        model(dataset(3 + comm.rank).tensors[0])  # evaluation that forgets model.eval()
+        with pytest.raises(RuntimeError, match=r"the buffer '0\.running_mean' on rank\(s\) .* differs.*model\.eval\(\)"):
+            optimizer._driver.check_drift()
+        optimizer.param_groups[0]["lr"] = 0.1 + comm.rank
+        with pytest.raises(RuntimeError, match=r"group 0: lr of the optimizer is 0\.1 on rank 0 and 1\.1 on rank 1"):
+            optimizer._driver.check_drift()
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_weights_that_are_none(value):
+    model = model64(6, 3)
+    optimizer = optim.SGD(model.parameters())
+    model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(20), 20), micro_batches=V, weight=lambda batch: value)
+    with pytest.raises(ValueError, match=rf"weight\(batch\) is {value} for micro-batch \d of 4 samples"):
+        next(iter(loader))
+
+
+def test_what_is_no_loader_or_number():
+    model = model64(6, 3)
+    optimizer = optim.SGD(model.parameters())
+    with pytest.raises(TypeError, match=r"needs a DataLoader of dist_train\.utils\.data, not a list"):
+        dt.distribute(model, optimizer, [1, 2])
+    with pytest.raises(TypeError, match="micro_batches='8': expected an int"):
+        dt.distribute(model, optimizer, micro_batches="8")
+    with pytest.raises(ValueError, match="needs a Module, or a list of at least one"):
+        dt.distribute([], optimizer)
+    _, _, loader = dt.distribute(model, optimizer, DataLoader(dataset(8), 8), micro_batches=V)
+    with pytest.raises(TypeError, match="the loader has been distributed before"):
+        dt.distribute(model64(6, 3), optimizer, loader)
+
+
+def test_zeroed_gradients_leave_frozen_parameters_alone():
+    """As in torch, zero_grad(set_to_none=False) makes no gradient where there was none: weight decay would change the parameter."""
+    data = dataset(8)
+    alone, spread = model64(6, 5, 3), model64(6, 5, 3)
+    reference = optim.AdamW(alone.parameters(), weight_decay=0.1)
+    optimizer = optim.AdamW(spread.parameters(), weight_decay=0.1)
+    spread, optimizer, loader = dt.distribute(spread, optimizer, DataLoader(data, 8), micro_batches=V)
+    for _ in range(3):
+        for model in (alone, spread):
+            model[0].requires_grad_(False)
+        reference.zero_grad(set_to_none=False)
+        F.mse_loss(alone(data.tensors[0]), data.tensors[1]).backward()
+        reference.step()
+        for inputs, targets in loader:
+            optimizer.zero_grad(set_to_none=False)
+            F.mse_loss(spread(inputs), targets).backward()
+            optimizer.step()
+    np.testing.assert_allclose(weights(spread), weights(alone), rtol=1e-10)
 
 
 # evaluation, and torch's DistributedDataParallel

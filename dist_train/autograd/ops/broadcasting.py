@@ -24,5 +24,6 @@ def sum_leading(array: Array, count: int) -> Array:
     xp = array_module(array)
     if array.dtype.itemsize < 4 or not array.flags.c_contiguous or not array.size:
         return xp.add.reduce(array, axis=tuple(range(count)))
-    rest = array.shape[count:]
-    return xp.ones(prod(array.shape[:count]), array.dtype).dot(array.reshape(-1, prod(rest))).reshape(rest)
+    rows = array if array.ndim == 2 and count == 1 else array.reshape(prod(array.shape[:count]), -1)
+    sums = xp.ones(len(rows), array.dtype).dot(rows)
+    return sums if array.ndim == count + 1 else sums.reshape(array.shape[count:])

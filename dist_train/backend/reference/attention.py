@@ -6,6 +6,7 @@ from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
+from .rows import axis_max, axis_sum
 
 
 @kernel
@@ -23,9 +24,9 @@ def attention(
     if mask is not None:
         weights = xp.where(mask, weights, -xp.inf) if mask.dtype == bool else weights + mask
         weights = weights.astype(query.dtype, copy=False)
-    weights -= xp.maximum(weights.max(-1, keepdims=True), xp.finfo(weights.dtype).min)
+    weights -= xp.maximum(axis_max(xp, weights), xp.finfo(weights.dtype).min)
     xp.exp(weights, out=weights)
-    total = weights.sum(-1, keepdims=True)
+    total = axis_sum(xp, weights)
     weights /= xp.where(total == 0, 1, total)
     return (weights if kept is None else weights * kept * keep_scale) @ value, weights
 
@@ -47,6 +48,6 @@ def attention_backward(
     of_value = dropped.swapaxes(-1, -2) @ gradient
     scores = gradient @ value.swapaxes(-1, -2)
     scores *= dropped
-    total = scores.sum(-1, keepdims=True)
+    total = axis_sum(xp, scores)
     scores -= weights * total
     return (scores @ key) * scale, (scores.swapaxes(-1, -2) @ query) * scale, of_value, scores

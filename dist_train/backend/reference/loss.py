@@ -10,16 +10,20 @@ from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
+from .rows import axis_max, axis_sum
 
 
 @kernel
 def cross_entropy(xp: ModuleType, x: Array, labels: Array) -> tuple[Array, Array]:
     """Scores (M, C), labels (M,) → losses −log softmax(x)[label] (M,) and the probabilities (M, C)."""
-    z = x - x.max(1, keepdims=True)
-    probabilities = xp.exp(z)
-    total = probabilities.sum(1, keepdims=True)
+    z = x - axis_max(xp, x)
+    picked = z[xp.arange(len(x)), labels]
+    probabilities = xp.exp(z, out=z)
+    total = axis_sum(xp, probabilities)
     probabilities /= total
-    return xp.log(total[:, 0]) - z[xp.arange(len(x)), labels], probabilities
+    losses = xp.log(total[:, 0])
+    losses -= picked
+    return losses, probabilities
 
 
 @kernel
@@ -33,15 +37,15 @@ def cross_entropy_backward(xp: ModuleType, gradient: Array, probabilities: Array
 @kernel
 def soft_cross_entropy(xp: ModuleType, x: Array, targets: Array) -> tuple[Array, Array]:
     """Scores and target probabilities (M, C) → losses −Σ targets·log softmax(x) (M,) and log softmax(x)."""
-    log_p = x - x.max(1, keepdims=True)
-    log_p -= xp.log(xp.exp(log_p).sum(1, keepdims=True))
+    log_p = x - axis_max(xp, x)
+    log_p -= xp.log(axis_sum(xp, xp.exp(log_p)))
     return -(targets * log_p).sum(1), log_p
 
 
 @kernel
 def soft_cross_entropy_backward(xp: ModuleType, gradient: Array, log_p: Array, targets: Array) -> Array:
     result = xp.exp(log_p)
-    result *= targets.sum(1, keepdims=True)
+    result *= axis_sum(xp, targets)
     result -= targets
     result *= gradient[:, None] if gradient.ndim else gradient
     return result

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
+from .rows import axis_product, axis_sum
 
 Gradients = tuple[Array, Array, Array]
 
@@ -16,9 +17,9 @@ def layer_norm(xp: ModuleType, x: Array, weight: Array, bias: Array, eps: float)
 
     `weight` and `bias` are (width,) or None.
     """
-    mean = _row_sums(xp, x) / x.shape[1]
+    mean = axis_sum(xp, x) / x.shape[1]
     y = x - mean
-    scale = 1 / xp.sqrt(xp.einsum("ij,ij->i", y, y)[:, None] / x.shape[1] + eps)
+    scale = 1 / xp.sqrt(axis_product(xp, y, y) / x.shape[1] + eps)
     y *= scale
     if weight is not None:
         y *= weight
@@ -37,16 +38,11 @@ def layer_norm_backward(xp: ModuleType, gradient: Array, x: Array, weight: Array
         of_weight, of_bias = ones @ (gradient * normal), ones @ gradient
         gradient = gradient * weight
     width = x.shape[1]
-    normal *= xp.einsum("ij,ij->i", gradient, normal)[:, None] / -width
-    normal -= _row_sums(xp, gradient) / width
+    normal *= axis_product(xp, gradient, normal) / -width
+    normal -= axis_sum(xp, gradient) / width
     normal += gradient
     normal *= scale
     return normal, of_weight, of_bias
-
-
-def _row_sums(xp: ModuleType, x: Array) -> Array:
-    """(rows, width) → (rows, 1); a product with ones is several times faster than a reduction."""
-    return x @ xp.ones((x.shape[1], 1), x.dtype)
 
 
 @kernel
