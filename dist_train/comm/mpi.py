@@ -108,7 +108,7 @@ class MPICommunicator(Communicator):
             self._nodes = self._find_nodes()
         node = self._nodes.node
         if isinstance(node, SharedNode) and not self.all_gather(np.array(node.has_room(nbytes))).all():
-            self._say_no_room(nbytes)
+            self._say_once(f"/dev/shm has no room for {nbytes / 2**20:.0f} MiB of each rank of a node (in Docker: --shm-size)")
             return alone(self)
         return self._nodes
 
@@ -117,8 +117,14 @@ class MPICommunicator(Communicator):
         comm = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
         limit = int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.Get_size()))
         node = SharedNode(comm.Split(comm.Get_rank() // limit))
-        equal = len({row[0] for row in self.all_gather(np.array([node.size])).tolist()}) == 1
-        if node.size == 1 or not self.all_gather(np.array(equal and node.can_share())).all():
+        sizes = {int(size) for size in self.all_gather(np.array(node.size))}
+        if sizes == {1}:
+            return alone(self)
+        if len(sizes) > 1:
+            self._say_once(f"the nodes have unequal numbers of ranks, {min(sizes)} to {max(sizes)}")
+            return alone(self)
+        if not self.all_gather(np.array(node.can_share())).all():
+            self._say_once("the ranks of a node do not see the same /dev/shm")
             return alone(self)
         lane = copy.copy(self)
         lane._comm = self._comm.Split(node.rank, self.rank)
@@ -126,15 +132,11 @@ class MPICommunicator(Communicator):
         lane._nodes = None
         return Layout(node, lane, lane.all_gather_object(node.all_gather_ranks(self.rank)))
 
-    def _say_no_room(self, nbytes: int) -> None:
+    def _say_once(self, reason: str) -> None:
         if self.rank == 0 and not self._said:
             self._said = True
-            warnings.warn(
-                f"/dev/shm has no room for {nbytes / 2**20:.0f} MiB of each rank of a node: parameters and gradients are kept in private "
-                "memory and sent as messages, which costs memory and time (in Docker: --shm-size)",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            message = f"{reason}: parameters and gradients are kept in private memory and sent as messages, which costs memory and time"
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
 
     def gather_slices(self, vector: Array, starts: Sequence[int], counts: Sequence[int]) -> None:
         sizes = [count * vector.itemsize for count in counts]

@@ -82,31 +82,39 @@ class SharedNode(Node):
         return bool(self._comm.allreduce(nbytes) + _RESERVE <= free.f_bavail * free.f_frsize)
 
     def memory(self, sizes: Sequence[int]) -> Bytes:
-        path = self._comm.bcast(f"{_DIRECTORY}/dist_train-{os.getpid()}-{secrets.token_hex(8)}" if self.rank == 0 else None)
-        try:
-            mapped, problem = self._map(path, sizes), None
-        except OSError as error:
-            mapped, problem = None, error
-        problems = [error for error in self._comm.allgather(problem) if error is not None]
-        if self.rank == 0 and os.path.exists(path):
+        path: str | OSError = self._comm.bcast(_create(sum(sizes)) if self.rank == 0 else None)
+        mapped = path if isinstance(path, OSError) else _map(path, sum(sizes[: self.rank]), sizes[self.rank], sum(sizes))
+        problems = [error for error in self._comm.allgather(mapped if isinstance(mapped, OSError) else None) if error is not None]
+        if self.rank == 0 and isinstance(path, str):
             os.unlink(path)
-        if mapped is None or problems:
-            raise OSError(problems[0].errno, f"no shared memory: {problems[0].strerror}")
+        if isinstance(mapped, OSError) or problems:
+            raise OSError(problems[0].errno, f"no memory that ranks can share: {problems[0].strerror}", _DIRECTORY)
         return np.frombuffer(mapped, np.uint8)
-
-    def _map(self, path: str, sizes: Sequence[int]) -> mmap.mmap:
-        """Rank 0 makes the file, everyone opens it and reserves its part."""
-        if self.rank == 0:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            os.truncate(path, max(1, sum(sizes)))
-        self._comm.Barrier()
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            if sizes[self.rank]:
-                os.posix_fallocate(descriptor, sum(sizes[: self.rank]), sizes[self.rank])
-            return mmap.mmap(descriptor, max(1, sum(sizes)))
-        finally:
-            os.close(descriptor)
 
     def barrier(self) -> None:
         self._comm.Barrier()
+
+
+def _create(nbytes: int) -> str | OSError:
+    """A new file of that many bytes, none of them reserved yet; or why there is none."""
+    path = f"{_DIRECTORY}/dist_train-{os.getpid()}-{secrets.token_hex(8)}"
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.truncate(path, max(1, nbytes))
+    except OSError as error:
+        return error
+    return path
+
+
+def _map(path: str, start: int, nbytes: int, total: int) -> mmap.mmap | OSError:
+    """The file in memory, with the part of `nbytes` from `start` on reserved; or why it cannot be."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            if nbytes:
+                os.posix_fallocate(descriptor, start, nbytes)
+            return mmap.mmap(descriptor, max(1, total))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error
