@@ -49,6 +49,8 @@ def leading_number(text: str) -> str:
 def main(program: list[str]) -> int:
     """Runs `python program…` in this rank; returns its exit status where this process stayed as its guard."""
     os.environ.update(torch_names(os.environ))
+    if os.environ.get("RANK", "0") != "0":
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # Hydra gives input to rank 0, and the others a pipe that never ends
     if "PMI_FD" not in os.environ:
         os.execv(sys.executable, [sys.executable, *program])
     return guard(program)

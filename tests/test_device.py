@@ -22,9 +22,11 @@ from dist_train.backend.kernels import REGISTRY
 from dist_train.utils.data import DataLoader, TensorDataset
 
 pytest.importorskip("torch")  # the tables' own tests compare with it
+import test_attention
 import test_functional
 import test_nn
 import test_ops
+import test_rnn
 from optimizer_cases import ALL_STATE
 from parity import draw
 
@@ -236,6 +238,62 @@ def test_function(expression, shapes):
         return eval(expression, {"F": F, **dict(zip("xyz", inputs))})
 
     assert_same([forward_backward(call, draw(1, *shapes), place) for place in PLACES])
+
+
+@pytest.mark.parametrize(("text", "shape", "state_shape"), test_rnn.ROWS)
+def test_recurrent_layer(text, shape, state_shape):
+    def results(place):
+        dt.manual_seed(1)
+        module = test_rnn.build(text, "ours").to(place)
+        results = forward_backward(test_rnn.Flat(module, dt), test_rnn.inputs(text, shape, state_shape), place)
+        return [*results, *[parameter.grad for parameter in module.parameters()]]
+
+    assert_same([results(place) for place in PLACES])
+
+
+@pytest.mark.parametrize(("lengths", "enforce_sorted"), test_rnn.LENGTHS)
+def test_packed_sequences(lengths, enforce_sorted):
+    def results(place):
+        dt.manual_seed(1)
+        module = nn.LSTM(4, 6, bidirectional=True).to(place)
+
+        def call(x):
+            output, (hidden, _) = module(nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=enforce_sorted))
+            return dt.cat([nn.utils.rnn.pad_packed_sequence(output)[0].reshape(-1), hidden.reshape(-1)])
+
+        return forward_backward(call, draw(0, (5, 4, 4)), place)
+
+    assert_same([results(place) for place in PLACES])
+
+
+@pytest.mark.parametrize(("text", "shapes", "options"), test_attention.ROWS)
+def test_attention_layer(text, shapes, options):
+    def results(place):
+        dt.manual_seed(1)
+        call = test_attention.Attention(test_attention.build(text, "ours").to(place), dt, options, "float32")
+        call.options = {name: value.to(place) if isinstance(value, dt.Tensor) else value for name, value in call.options.items()}
+        results = forward_backward(call, draw(0, *shapes), place)
+        return [*results, *[parameter.grad for parameter in call.module.parameters()]]
+
+    assert_same([results(place) for place in PLACES])
+
+
+def test_weight_norm_and_recomputation():
+    def results(place):
+        dt.manual_seed(1)
+        module = nn.Sequential(nn.utils.weight_norm(nn.Linear(5, 3)), nn.Dropout(0.5)).to(place)
+        results = forward_backward(lambda x: dt.utils.checkpoint.checkpoint(module, x), draw(0, (4, 5)), place)
+        return [*results, *[parameter.grad for parameter in module.parameters()]]
+
+    assert_same([results(place) for place in PLACES])
+
+
+def test_cosine_embedding_loss():
+    def results(place):
+        target = dt.tensor([1, -1, 1], device=place)
+        return forward_backward(lambda x, y: F.cosine_embedding_loss(x, y, target, 0.1), draw(0, (3, 4), (3, 4)), place)
+
+    assert_same([results(place) for place in PLACES])
 
 
 # training

@@ -43,6 +43,13 @@ def test_a_rank_that_dies_or_leaves_with_an_error_ends_the_job(python, where):
     assert seconds < LIMIT
 
 
+def test_no_status_of_a_failure_is_taken_for_success(tmp_path):
+    """256 is 0 in the 8 bits that a process returns."""
+    program = tmp_path / "status.py"
+    program.write_text("import sys\nimport dist_train as dt\ndt.distributed.barrier()\nsys.exit(256)\n")
+    assert run(sys.executable, 2, program, check=False).returncode not in (0, None)
+
+
 @pytest.mark.parametrize("python", FLAVOURS)
 def test_a_rank_that_leaves_early_ends_the_job(python):
     """Nothing failed on rank 1; the others wait for it in a step that it does not take part in."""
@@ -50,6 +57,16 @@ def test_a_rank_that_leaves_early_ends_the_job(python):
     assert result.returncode != 0 and "done" not in result.stdout
     assert "[rank 2 of 3] waits for rank 1, whose program has ended" in result.stderr
     assert "optimizer.step()" in result.stderr
+    assert seconds < 3 * LIMIT
+
+
+@pytest.mark.parametrize("python", FLAVOURS)
+def test_a_collective_call_that_only_one_rank_makes_ends_the_job(python):
+    """`if rank == 1: optimizer.state_dict()`: all ranks wait, in different calls."""
+    result, seconds = fail(command(python, 3, PROGRAMS / "fail.py", "alone"))
+    assert result.returncode != 0 and "done" not in result.stdout
+    assert "[rank 2 of 3] makes the collective call exchange where rank 1 makes all_gather_object" in result.stderr
+    assert "state_dict()" in result.stderr and "Rank 1 waits here:" in result.stderr
     assert seconds < 3 * LIMIT
 
 

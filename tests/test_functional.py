@@ -36,6 +36,29 @@ CALLS = [
     ("F.pad(x, (1, 2))", (2, 3)),
     ("F.pad(x, (1, 2, 0, 3), value=2.5)", (2, 3, 4)),
     ("F.pad(x, (-1, 2, 1, -1))", (2, 3, 4)),
+    ("F.pad(x, (1, 2), mode='reflect')", (2, 3, 4)),
+    ("F.pad(x, (2, 1, 3, 0), mode='reflect')", (2, 4, 3)),
+    ("F.pad(x, (5, 1, 0, 7), mode='replicate')", (2, 3, 4, 3)),
+    ("F.pad(x, (-1, 2), mode='replicate')", (2, 3, 4)),
+    ("F.pad(x, (2, 3, 1, 0), mode='circular')", (2, 3, 4, 3)),
+    ("F.interpolate(x, 7)", (2, 3, 4)),
+    ("F.interpolate(x, (7, 2))", (2, 3, 4, 5)),
+    ("F.interpolate(x, scale_factor=(1.7, 2.3))", (2, 3, 4, 5)),
+    ("F.interpolate(x, scale_factor=1.7, recompute_scale_factor=True)", (2, 3, 4, 5)),
+    ("F.interpolate(x, (7, 2), mode='nearest-exact')", (2, 3, 4, 5)),
+    ("F.interpolate(x, (3, 2), mode='area')", (2, 3, 4, 5)),
+    ("F.interpolate(x, 9, mode='linear')", (2, 3, 4)),
+    ("F.interpolate(x, (9, 3), mode='bilinear')", (2, 3, 4, 5)),
+    ("F.interpolate(x, (9, 1), mode='bilinear', align_corners=True)", (2, 3, 4, 5)),
+    ("F.interpolate(x, scale_factor=1.7, mode='bilinear')", (2, 3, 4, 5)),
+    ("F.interpolate(x, scale_factor=0.6, mode='bilinear', align_corners=True)", (2, 3, 4, 5)),
+    ("F.pixel_shuffle(x, 2)", (2, 8, 3, 4)),
+    ("F.pixel_unshuffle(x, 2)", (2, 6, 4)),
+    ("F.instance_norm(x, weight=y, bias=z)", (3, 4, 5), (4,), (4,)),
+    ("F.cosine_similarity(x, y)", (4, 5), (4, 5)),
+    ("F.cosine_similarity(x, y, dim=-1, eps=0.1)", (2, 4, 5), (4, 5)),
+    ("F.conv_transpose2d(x, y, z, 2, 1, 1)", (2, 3, 4, 5), (3, 4, 3, 2), (4,)),
+    ("F.conv_transpose1d(x, y, None, 2)", (3, 5), (3, 4, 3)),
     ("F.normalize(x, dim=-1)", (4, 5)),
     ("F.normalize(x, p=1.0, dim=0)", (4, 5)),
     ("F.dropout(x, 0.7, training=False)", (4, 5)),
@@ -134,9 +157,28 @@ def test_softmax_without_dim_warns():
     np.testing.assert_allclose(y.numpy(), -np.log(4), rtol=1e-6)
 
 
-def test_pad_modes_that_are_not_supported_say_so():
-    with pytest.raises(ValueError, match="reflect"):
-        F.pad(dt.ones(2, 3), (1, 1), mode="reflect")
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: F.pad(x, (1, 1), mode="mirror"), ValueError, "mirror"),
+        (lambda x: F.pad(x, (8, 1), mode="reflect"), RuntimeError, "((8, 1),)"),
+        (lambda x: F.pad(x, (1,) * 6, mode="replicate"), RuntimeError, "(2, 3, 8)"),
+        (lambda x: F.interpolate(x, mode="nearest"), ValueError, "scale_factor"),
+        (lambda x: F.interpolate(x, 4, mode="bicubic"), ValueError, "bicubic"),
+        (lambda x: F.interpolate(x, 4, mode="bilinear"), ValueError, "3 dimensions"),
+        (lambda x: F.interpolate(x, 4, align_corners=True), ValueError, "align_corners"),
+        (lambda x: F.interpolate(x, (4, 4)), ValueError, "(4, 4)"),
+        (lambda x: F.interpolate(x, scale_factor=0.1), RuntimeError, "(0,)"),
+        (lambda x: F.pixel_shuffle(x, 2), RuntimeError, "divisible by 2²"),
+        (lambda x: F.pixel_unshuffle(x, 2), RuntimeError, "divisible by 2"),
+        (lambda x: F.instance_norm(x[0]), RuntimeError, "(3, 8)"),
+        (lambda x: F.cosine_embedding_loss(x, x, x), RuntimeError, "(2, 3, 8)"),
+    ],
+)
+def test_what_does_not_fit(call, error, words):
+    with pytest.raises(error) as caught:
+        call(dt.ones(2, 3, 8))
+    assert words in str(caught.value)
 
 
 def test_embedding_gradient_has_fixed_bits():

@@ -380,6 +380,22 @@ def test_ranks_see_their_place(ranks: int, python: str, tmp_path: Path) -> None:
     assert sorted(output.splitlines()) == expected
 
 
+def test_input_goes_to_rank_0(tmp_path: Path) -> None:
+    """The other ranks read an empty input, and none waits for more. (Open MPI 5.0.11 on its own gives rank 0 no end of input.)"""
+    python = interpreter("this")
+    (tmp_path / "read.py").write_text("import os, sys\nprint(os.environ['RANK'] + repr(sys.stdin.read()))\n")
+    process = subprocess.run(
+        [python, "-m", "launcher", "run", "-n", "3", "read.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input="some words",
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+    )
+    assert sorted(process.stdout.splitlines()) == ["0'some words'", "1''", "2''"], process.stderr
+
+
 def test_module_and_tagged_output(python: str, tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "program.py").write_text(SHOW)

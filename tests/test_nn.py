@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from parity import compare, compare_modules, draw, ours
+from parity import compare, compare_modules, draw, load_from, ours
 
 import dist_train as dt
 from dist_train import nn
@@ -45,6 +45,16 @@ LAYERS = [
     ("Conv1d(4, 6, 3, padding=1, stride=2)", (2, 4, 9)),
     ("Conv1d(4, 6, 3, padding='same')", (2, 4, 9)),
     ("Conv1d(4, 6, 3, dilation=2, groups=2)", (4, 9)),
+    ("ConvTranspose2d(4, 6, 3)", IMAGE),
+    ("ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1)", IMAGE),
+    ("ConvTranspose2d(4, 6, (4, 2), (2, 3), (1, 0), bias=False)", IMAGE),
+    ("ConvTranspose2d(4, 6, 3, 1, 2, (1, 0), 2, False, 2)", IMAGE),
+    ("ConvTranspose2d(4, 6, 3, groups=2, stride=2)", IMAGE),
+    ("ConvTranspose2d(4, 4, 3, groups=4, stride=2)", IMAGE),
+    ("ConvTranspose2d(4, 8, 2, groups=4)", IMAGE),
+    ("ConvTranspose2d(4, 6, 3)", (4, 9, 8)),
+    ("ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1)", (2, 4, 9)),
+    ("ConvTranspose1d(4, 6, 3, dilation=2, groups=2)", (4, 9)),
     ("MaxPool2d(2)", IMAGE),
     ("MaxPool2d(3, stride=2, padding=1)", IMAGE),
     ("MaxPool2d(3, stride=2, ceil_mode=True)", IMAGE),
@@ -77,6 +87,24 @@ LAYERS = [
     ("GroupNorm(4, 4, affine=False)", IMAGE),
     ("GroupNorm(1, 6)", (5, 6)),
     ("GroupNorm(1, 6, bias=False)", (5, 6)),
+    ("InstanceNorm2d(4)", IMAGE),
+    ("InstanceNorm2d(4)", (4, 9, 8)),
+    ("InstanceNorm2d(4, affine=True, track_running_stats=True)", IMAGE),
+    ("InstanceNorm2d(4, affine=True, bias=False, momentum=0.3, track_running_stats=True)", IMAGE),
+    ("InstanceNorm1d(4, affine=True)", (2, 4, 5)),
+    ("ZeroPad2d(2)", IMAGE),
+    ("ConstantPad2d((1, 0, 2, 3), 1.5)", IMAGE),
+    ("ReflectionPad1d((2, 3))", (2, 4, 5)),
+    ("ReflectionPad2d(3)", IMAGE),
+    ("ReflectionPad2d((1, 2, 3, 0))", (4, 9, 8)),
+    ("ReplicationPad1d(2)", (4, 5)),
+    ("ReplicationPad2d((1, 2, 3, 0))", IMAGE),
+    ("Upsample(scale_factor=2)", IMAGE),
+    ("Upsample(size=(5, 20))", IMAGE),
+    ("Upsample(scale_factor=(2, 1.5), mode='bilinear')", IMAGE),
+    ("Upsample(scale_factor=2, mode='bilinear', align_corners=True)", IMAGE),
+    ("PixelShuffle(2)", IMAGE),
+    ("PixelUnshuffle(2)", (3, 4, 6)),
     ("Embedding(7, 3)", ((4, 5), 7)),
     ("Embedding(7, 3, padding_idx=2)", ((40,), 7)),
     ("Embedding(7, 3, padding_idx=-1)", ((40,), 7)),
@@ -257,6 +285,10 @@ def test_a_diverged_input_gives_no_warning(text, spec, value):
         ("Conv2d(4, 6, 5)", (2, 4, 4, 9), RuntimeError, "4 x 9"),
         ("Conv2d(4, 6, 5)", (4, 9), RuntimeError, "(4, 9)"),
         ("Conv1d(4, 6, 5)", (1, 2, 4, 9), RuntimeError, "(1, 2, 1, 4, 9)"),
+        ("ConvTranspose2d(4, 6, 3)", (2, 3, 9, 9), RuntimeError, "3 channels"),
+        ("ConvTranspose2d(4, 6, 3, padding=5)", IMAGE, RuntimeError, "too small"),
+        ("ConvTranspose2d(4, 6, 3, stride=2, output_padding=2)", IMAGE, RuntimeError, "smaller than either stride"),
+        ("ConvTranspose2d(4, 6, 3)", (4, 9), RuntimeError, "(4, 9)"),
         ("MaxPool2d(5)", (2, 4, 4, 9), RuntimeError, "4 x 9"),
         ("MaxPool2d(2, padding=2)", IMAGE, RuntimeError, "padding"),
         ("BatchNorm1d(5)", (1, 5), ValueError, "more than 1 value per channel"),
@@ -264,6 +296,9 @@ def test_a_diverged_input_gives_no_warning(text, spec, value):
         ("BatchNorm1d(5)", (4, 6), RuntimeError, "6 channels"),
         ("LayerNorm(5)", (4, 6), RuntimeError, "[4, 6]"),
         ("GroupNorm(2, 4)", (4, 6), RuntimeError, "6 channels"),
+        ("InstanceNorm2d(4)", (4, 6), ValueError, "got 2D"),
+        ("InstanceNorm2d(4, affine=True)", (2, 3, 6, 5), ValueError, "(2, 3, 6, 5)"),
+        ("InstanceNorm1d(4)", (2, 4, 1), ValueError, "more than 1 value"),
         ("Embedding(5, 2)", ((9,), 9), IndexError, "[0, 5)"),
         ("Embedding(5, 2)", (4,), RuntimeError, "integer"),
         ("Softmax(dim=3)", (4, 6), IndexError, "(4, 6)"),
@@ -380,3 +415,66 @@ def test_from_pretrained():
     layer = nn.Embedding.from_pretrained(table)
     assert not layer.weight.requires_grad
     np.testing.assert_array_equal(layer(dt.tensor([1, 0])).numpy(), [[3, 4], [1, 2]])
+
+
+def test_transposed_convolution_of_a_wanted_size():
+    torch = pytest.importorskip("torch")
+    [x] = draw(0, IMAGE)
+    module, other = (build("ConvTranspose2d(4, 6, 3, stride=2, padding=1)", library, "float64") for library in ("ours", "theirs"))
+    load_from(module, other)
+    compare(lambda a: module(a, (18, 15)), lambda a: other(a, torch.Size((18, 15))), [x], "float64")
+    with pytest.raises(ValueError, match=r"range from \[17, 15\] to \[18, 16\]"):
+        module(ours(x), (19, 15))
+
+
+class TestWeightNorm:
+    CASES = [
+        ("Linear(5, 3)", (4, 5), 0),
+        ("Linear(5, 3)", (4, 5), None),
+        ("Linear(5, 3)", (4, 5), 1),
+        ("Conv2d(4, 6, 3)", IMAGE, 0),
+        ("ConvTranspose2d(4, 6, 3)", IMAGE, 1),
+    ]
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(("text", "spec", "dim"), CASES)
+    def test_is_as_in_torch(self, text, spec, dim, dtype):
+        torch = pytest.importorskip("torch")
+        module = nn.utils.weight_norm(build(text, "ours", dtype), dim=dim)
+        other = torch.nn.utils.weight_norm(build(text, "theirs", dtype), dim=dim)
+        compare_modules(module, other, draw(0, spec), dtype)
+
+    def test_keeps_the_values_when_applied_and_removed(self):
+        [x] = draw(0, (4, 5))
+        module = build("Linear(5, 3)", "ours", "float64")
+        names, expected = list(module.state_dict()), module(ours(x)).detach().numpy()
+        nn.utils.weight_norm(module)
+        np.testing.assert_allclose(module(ours(x)).detach().numpy(), expected, rtol=1e-12)
+        with pytest.raises(RuntimeError, match="two weight_norm"):
+            nn.utils.weight_norm(module)
+        nn.utils.remove_weight_norm(module)
+        np.testing.assert_allclose(module(ours(x)).detach().numpy(), expected, rtol=1e-12)
+        assert sorted(module.state_dict()) == sorted(names) and len(list(module.parameters())) == 2
+        with pytest.raises(ValueError, match="not found"):
+            nn.utils.remove_weight_norm(module)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize(("margin", "shape"), [(0.0, (6, 5)), (0.3, (6, 5)), (0.0, (5,))])
+def test_cosine_embedding_loss(margin, shape, reduction, dtype):
+    torch = pytest.importorskip("torch")
+    target = np.array([1, -1, -1, 1, -1, 1] if len(shape) > 1 else -1)
+    settings = {"margin": margin, "reduction": reduction}
+    module, other = nn.CosineEmbeddingLoss(**settings), torch.nn.CosineEmbeddingLoss(**settings)
+    arrays = draw(3, shape, shape)
+    compare(lambda a, b: module(a, b, ours(target)), lambda a, b: other(a, b, _torch(target)), arrays, dtype)
+    assert gradcheck(lambda a, b: module(a, b, ours(target)), tuple(map(ours, arrays)))
+    assert repr(module) == repr(other)
+
+
+def test_cosine_similarity_layer():
+    torch = pytest.importorskip("torch")
+    compare(nn.CosineSimilarity(dim=2), torch.nn.CosineSimilarity(dim=2), draw(3, (2, 3, 4), (2, 1, 4)), "float64")
+    assert repr(nn.CosineSimilarity()) == repr(torch.nn.CosineSimilarity())

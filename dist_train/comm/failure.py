@@ -54,7 +54,7 @@ def _watch_exit_status() -> None:
 
     def end_all_ranks() -> None:
         if status[0] not in (None, 0):
-            _abort(status[0] if isinstance(status[0], int) else 1)
+            _abort(status[0] & 255 or 1 if isinstance(status[0], int) else 1)  # what a process can return
 
     sys.exit = exit
     atexit.register(end_all_ranks)

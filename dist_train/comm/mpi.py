@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..backend.device import array_module, is_device_array, to_host
+from . import node as node_
 from .base import Array, Communicator
-from .farewell import watch_for_early_leavers
+from .farewell import Calls, watch_over
 from .launch import Launch
 from .node import Layout, SharedNode, alone
 from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
@@ -40,8 +41,9 @@ def connect(launch: Launch) -> MPICommunicator:
             'install it: pip install "dist-train[mpi]"'
         ) from error
     _check_size(MPI, launch)
-    watch_for_early_leavers(MPI.COMM_WORLD.Dup(), MPI, __file__)
-    return MPICommunicator(MPI.COMM_WORLD.Dup())
+    world = MPICommunicator(MPI.COMM_WORLD.Dup())
+    watch_over(world.calls, MPI.COMM_WORLD.Dup(), MPI, (__file__, node_.__file__))
+    return world
 
 
 def _yield_when_crowded(launch: Launch) -> None:
@@ -69,6 +71,7 @@ class MPICommunicator(Communicator):
 
         super().__init__()
         self._comm, self._mpi = comm, MPI
+        self.calls = Calls()
         self._nodes: Layout | None = None
         self._said = False
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
@@ -80,7 +83,12 @@ class MPICommunicator(Communicator):
             pin_blas_threads(max(1, len(cores) // self.local_size))
         self.threads = blas_threads()
 
+    def _count(self, name: str, nbytes: int) -> None:
+        self.calls.enter(name)
+        super()._count(name, nbytes)
+
     def barrier(self) -> None:
+        self.calls.enter("barrier")
         self._comm.Barrier()
 
     def broadcast(self, array: Array, root: int = 0) -> None:
@@ -116,7 +124,7 @@ class MPICommunicator(Communicator):
         """The ranks that can share memory, where all nodes have equally many; else every rank is alone."""
         comm = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
         limit = int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.Get_size()))
-        node = SharedNode(comm.Split(comm.Get_rank() // limit))
+        node = SharedNode(comm.Split(comm.Get_rank() // limit), self.calls)
         sizes = {int(size) for size in self.all_gather(np.array(node.size))}
         if sizes == {1}:
             return alone(self)
@@ -171,24 +179,31 @@ class MPICommunicator(Communicator):
         array[...] = array_module(array).asarray(buffer.reshape(array.shape))
 
     def send(self, array: Array, destination: int, tag: int = 0) -> None:
-        self._count("send", array.nbytes)
+        super()._count("send", array.nbytes)
         self._comm.Send(_bytes(np.ascontiguousarray(to_host(array))), destination, tag)
 
     def receive(self, array: Array, source: int | None = None, tag: int = 0) -> int:
         status = self._mpi.Status()
         with _staged(array) as buffer:
             self._comm.Recv(buffer, self._mpi.ANY_SOURCE if source is None else source, tag, status)
+        if status.Get_count(self._mpi.BYTE) != array.nbytes:
+            raise RuntimeError(
+                f"rank {status.Get_source()} sent {status.Get_count(self._mpi.BYTE)} bytes, rank {self.rank} receives {array.nbytes} "
+                f"({array.dtype.name}, shape {array.shape}): both sides need the same type and shape"
+            )
         return int(status.Get_source())
 
     def broadcast_object(self, value: Any, root: int = 0) -> Any:
+        self.calls.enter("broadcast_object")
         return self._comm.bcast(value, root)
 
     def all_gather_object(self, value: Any) -> list[Any]:
+        self.calls.enter("all_gather_object")
         return list(self._comm.allgather(value))
 
     def duplicate(self) -> Communicator:
         other = copy.copy(self)
-        other._comm, other._nodes, other.traffic = self._comm.Dup(), None, Counter()
+        other._comm, other._nodes, other.traffic, other.calls = self._comm.Dup(), None, Counter(), Calls()
         return other
 
     def abort(self, status: int = 1) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .farewell import Calls
+
 if TYPE_CHECKING:
     from .base import Communicator
 
@@ -58,10 +60,10 @@ def alone(comm: Communicator) -> Layout:
 
 
 class SharedNode(Node):
-    """The ranks of `comm`, an mpi4py communicator, all on one machine."""
+    """The ranks of `comm`, an mpi4py communicator, all on one machine; its collective calls are noted in `calls`."""
 
-    def __init__(self, comm: Any) -> None:
-        self._comm = comm
+    def __init__(self, comm: Any, calls: Calls) -> None:
+        self._comm, self._calls = comm, calls
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
 
     def all_gather_ranks(self, rank: int) -> list[int]:
@@ -82,6 +84,7 @@ class SharedNode(Node):
         return bool(self._comm.allreduce(nbytes) + _RESERVE <= free.f_bavail * free.f_frsize)
 
     def memory(self, sizes: Sequence[int]) -> Bytes:
+        self._calls.enter("memory of the node")
         path: str | OSError = self._comm.bcast(_create(sum(sizes)) if self.rank == 0 else None)
         mapped = path if isinstance(path, OSError) else _map(path, sum(sizes[: self.rank]), sizes[self.rank], sum(sizes))
         problems = [error for error in self._comm.allgather(mapped if isinstance(mapped, OSError) else None) if error is not None]
@@ -92,6 +95,7 @@ class SharedNode(Node):
         return np.frombuffer(mapped, np.uint8)
 
     def barrier(self) -> None:
+        self._calls.enter("barrier of the node")
         self._comm.Barrier()
 
 

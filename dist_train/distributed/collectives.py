@@ -86,7 +86,7 @@ def barrier() -> None:
 def broadcast(tensor: Tensor, src: int = 0) -> None:
     """Overwrite `tensor` by that of rank `src`."""
     array = tensor.array.copy()
-    comm_.world().broadcast(array, src)
+    comm_.world().broadcast(array, _rank("src", src))
     tensor._write(array)
 
 
@@ -97,6 +97,7 @@ def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM) -> None:
 
 def reduce(tensor: Tensor, dst: int = 0, op: str = ReduceOp.SUM) -> None:
     """Replace rank `dst`'s tensor by the reduction over the ranks."""
+    _rank("dst", dst)
     result = _reduced(tensor, op)
     if get_rank() == dst:
         tensor._write(result)
@@ -104,22 +105,28 @@ def reduce(tensor: Tensor, dst: int = 0, op: str = ReduceOp.SUM) -> None:
 
 def all_gather(tensor_list: list[Tensor], tensor: Tensor) -> None:
     """Fill `tensor_list` with the ranks' tensors, all of one shape."""
+    _check_count("tensor_list", tensor_list)
     for target, array in zip(tensor_list, comm_.world().all_gather(tensor.array), strict=True):
         target._write(array)
 
 
 def all_gather_into_tensor(output_tensor: Tensor, input_tensor: Tensor) -> None:
     """Write the ranks' tensors one after another, or stacked, into `output_tensor`."""
-    output_tensor._write(comm_.world().all_gather(input_tensor.array).reshape(output_tensor.array.shape))
+    comm = comm_.world()
+    if output_tensor.array.size != comm.size * input_tensor.array.size:
+        raise ValueError(
+            f"an output of {output_tensor.array.size} elements for {comm.size} ranks with an input of {input_tensor.array.size}"
+        )
+    output_tensor._write(comm.all_gather(input_tensor.array).reshape(output_tensor.array.shape))
 
 
 def gather(tensor: Tensor, gather_list: list[Tensor] | None = None, dst: int = 0) -> None:
     """Fill rank `dst`'s `gather_list` with the ranks' tensors."""
+    if get_rank() == _rank("dst", dst):
+        _check_count("gather_list", gather_list)
     arrays = comm_.world().all_gather(tensor.array)
     if get_rank() == dst:
-        if gather_list is None:
-            raise ValueError(f"rank {dst} gathers and needs a gather_list of {get_world_size()} tensors")
-        for target, array in zip(gather_list, arrays, strict=True):
+        for target, array in zip(gather_list or (), arrays, strict=True):
             target._write(array)
 
 
@@ -128,10 +135,12 @@ def scatter(tensor: Tensor, scatter_list: list[Tensor] | None = None, src: int =
     comm = comm_.world()
     xp = array_module(tensor.array)
     stacked = xp.empty((comm.size, *tensor.array.shape), tensor.array.dtype)
-    if comm.rank == src:
-        if scatter_list is None or len(scatter_list) != comm.size:
-            raise ValueError(f"rank {src} scatters and needs a scatter_list of {comm.size} tensors")
-        stacked[...] = xp.stack([item.array for item in scatter_list])
+    if comm.rank == _rank("src", src):
+        _check_count("scatter_list", scatter_list)
+        for row, item in zip(stacked, scatter_list or ()):
+            if item.array.shape != row.shape:
+                raise ValueError(f"scatter_list holds a tensor of shape {item.array.shape} for an output of shape {row.shape}")
+        stacked[...] = xp.stack([item.array for item in scatter_list or ()])
     comm.broadcast(stacked, src)
     tensor._write(stacked[comm.rank])
 
@@ -196,15 +205,40 @@ def _all_to_all(input: Tensor, receive: Any) -> None:
     comm.exchange(array_module(input.array).ascontiguousarray(input.array).reshape(-1), starts, counts, receive, counts)
 
 
+def _rank(name: str, rank: int) -> int:
+    if not 0 <= rank < get_world_size():
+        raise ValueError(f"{name}={rank} is none of the {get_world_size()} ranks, 0 … {get_world_size() - 1}")
+    return rank
+
+
+def _check_count(name: str, tensors: Sequence[Tensor] | None) -> None:
+    if tensors is None or len(tensors) != get_world_size():
+        given = "none" if tensors is None else str(len(tensors))
+        raise ValueError(f"{name} must hold {get_world_size()} tensors on rank {get_rank()}, one a rank; given: {given}")
+
+
+_AS_BOOL = {"sum": "max", "prod": "min"}  # the sum of truth values is whether any is true, the product whether all are
+
+
+def _operation(op: str, dtype: np.dtype[Any]) -> str:
+    """What the elements are combined by, before an average is divided."""
+    if op not in ("sum", "avg", "prod", "min", "max"):
+        raise ValueError(f"op={op!r}: expected ReduceOp.SUM, AVG, PRODUCT, MIN or MAX")
+    if op == ReduceOp.AVG and dtype.kind not in "fc":
+        raise TypeError(f"ReduceOp.AVG of {dtype.name}: the mean of whole numbers is none; reduce a float tensor, or use ReduceOp.SUM")
+    op = ReduceOp.SUM if op == ReduceOp.AVG else op
+    return _AS_BOOL.get(op, op) if dtype.kind == "b" else op
+
+
 def _reduced(tensor: Tensor, op: str) -> Any:
     array = tensor.array.copy()
     comm = comm_.world()
-    comm.all_reduce(array, ReduceOp.SUM if op == ReduceOp.AVG else op)
+    comm.all_reduce(array.view(np.uint8) if array.dtype.kind == "b" else array, _operation(op, array.dtype))
     return array / array.dtype.type(comm.size) if op == ReduceOp.AVG else array
 
 
 def _combine(rows: Any, op: str) -> Any:
     """Rows, one a rank, reduced in rank order."""
-    functions = {"sum": np.add, "avg": np.add, "prod": np.multiply, "min": np.minimum, "max": np.maximum}
-    total = functions[op].reduce(rows, axis=0)
+    functions = {"sum": np.add, "prod": np.multiply, "min": np.minimum, "max": np.maximum}
+    total = functions[_operation(op, rows.dtype)].reduce(rows, axis=0, dtype=rows.dtype)
     return total / rows.dtype.type(len(rows)) if op == ReduceOp.AVG else total

@@ -6,6 +6,7 @@ micro-batch of weight one, as in torch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,7 @@ class DistributedDataParallel(Module):
         gradient_as_bucket_view: bool = True,
     ) -> None:
         super().__init__()
+        _check_not_distributed(module)
         comm = comm_.world()
         check_same_models([module], comm)
         broadcast_model(module, comm)
@@ -50,6 +52,10 @@ class DistributedDataParallel(Module):
                 self._sync.comm.broadcast(buffer.array)
         return self.module(*args, **kwargs)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> DistributedDataParallel:
+        """A wrapped copy of the module, which listens for itself; every rank makes it, as every rank makes the first one."""
+        return DistributedDataParallel(copy.deepcopy(self.module, memo), broadcast_buffers=self._broadcast_buffers)
+
     @contextmanager
     def no_sync(self) -> Iterator[None]:
         """Inside, gradients add up on each rank alone; the first backward after it reduces what has been added up."""
@@ -58,6 +64,12 @@ class DistributedDataParallel(Module):
             yield
         finally:
             self._sync.enabled = previous
+
+
+def _check_not_distributed(module: Module) -> None:
+    for name, parameter in module.named_parameters():
+        if parameter._owner is not None:
+            raise RuntimeError(f"{name!r} is under dist_train.distribute, which averages gradients too: leave DistributedDataParallel out")
 
 
 class _GradientMean:

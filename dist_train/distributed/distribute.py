@@ -132,6 +132,10 @@ def _check_optimizers(optimizers: Sequence[Optimizer], names: dict[Parameter, st
                 raise ValueError(f"parameter {names[parameter]!r} is in optimizers {taken[parameter]} and {number}: it can be in one only")
             if parameter._owner is not None:
                 raise ValueError(f"parameter {names[parameter]!r} has been distributed before: call distribute() once")
+            if parameter._listener is not None:
+                raise ValueError(
+                    f"parameter {names[parameter]!r} is in a DistributedDataParallel, which distribute() replaces: pass the module inside"
+                )
 
 
 def check_same_models(models: Sequence[Module], comm: Communicator) -> None:

@@ -42,12 +42,15 @@ class _Conv(Module):
         self.kernel_size, self.stride, self.dilation = map(self._each, (kernel_size, stride, dilation))
         self.padding = padding if isinstance(padding, str) else self._each(padding)
         self.padding_mode = padding_mode
-        self.weight = new_parameter((out_channels, in_channels // groups, *self.kernel_size), device=device, dtype=dtype)
+        self.weight = new_parameter(self._weight_shape(), device=device, dtype=dtype)
         self.register_parameter("bias", new_parameter((out_channels,), device=device, dtype=dtype) if bias else None)
         self.reset_parameters()
 
     def _each(self, value: Any) -> tuple[int, ...]:
         return tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.dims
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     def reset_parameters(self) -> None:
         """Draw weight and bias again, uniform within ±1/√(in_channels / groups · kernel positions)."""

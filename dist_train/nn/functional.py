@@ -15,9 +15,11 @@ from ..autograd.ops.activation import (
 )
 from ..autograd.ops.attention import scaled_dot_product_attention
 from ..autograd.ops.conv import conv1d, conv2d, pad
+from ..autograd.ops.conv_transpose import conv_transpose1d, conv_transpose2d
 from ..autograd.ops.cross_entropy import cross_entropy, nll_loss
 from ..autograd.ops.dropout import dropout, dropout2d
 from ..autograd.ops.embedding import embedding, one_hot
+from ..autograd.ops.instance_norm import instance_norm
 from ..autograd.ops.linalg import linear
 from ..autograd.ops.loss import (
     binary_cross_entropy,
@@ -30,6 +32,8 @@ from ..autograd.ops.loss import (
 from ..autograd.ops.norm import batch_norm, group_norm, layer_norm, normalize
 from ..autograd.ops.pointwise import sigmoid, tanh
 from ..autograd.ops.pool import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from ..autograd.ops.resize import interpolate, pixel_shuffle, pixel_unshuffle
+from ..autograd.ops.similarity import cosine_embedding_loss, cosine_similarity
 from ..autograd.ops.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -41,6 +45,10 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "dropout2d",
@@ -51,6 +59,8 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -64,6 +74,8 @@ __all__ = [
     "normalize",
     "one_hot",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "relu",
     "relu6",
     "relu_",

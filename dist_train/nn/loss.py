@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..autograd import Tensor
-from ..autograd.ops import cross_entropy, loss
+from ..autograd.ops import cross_entropy, loss, similarity
 from .module import Module
 
 
@@ -109,3 +109,14 @@ class KLDivLoss(_Loss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return loss.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class CosineEmbeddingLoss(_Loss):
+    """1 − cos(input1, input2) where the target is 1, max(0, cos − margin) where it is −1."""
+
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.margin = margin
+
+    def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:
+        return similarity.cosine_embedding_loss(input1, input2, target, self.margin, reduction=self.reduction)

@@ -1,5 +1,5 @@
-"""Beside the model: data sets, samplers and loaders (`utils.data`)."""
+"""Beside the model: data sets, samplers and loaders (`utils.data`), and recomputation (`utils.checkpoint`)."""
 
-from . import data
+from . import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

@@ -87,6 +87,9 @@ for epoch in range(3):
             if me and args.where == "leave":
                 sys.exit()
         optimizer.step()
+    if args.where == "alone" and me:
+        mark()
+        optimizer.state_dict()
 
 if me and args.where == "atexit":
     atexit.register(fail_at, "atexit")

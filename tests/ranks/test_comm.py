@@ -1,7 +1,13 @@
 """Communicators: expected values are closed forms of rank and size."""
 
+import math
+import re
+
 import numpy as np
 import pytest
+
+import dist_train as dt
+from dist_train import distributed as dist
 
 TYPES = [np.float32, np.float64, np.int64, np.bool_, np.float16]
 
@@ -83,6 +89,16 @@ def test_send_and_receive_in_a_ring(comm):
     assert array.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_message_that_is_too_short(comm):
+    if comm.size > 1 and comm.rank < 2:
+        array = np.zeros(5, np.float32)
+        if comm.rank == 0:
+            comm.send(array[:3], 1)
+        else:
+            with pytest.raises(RuntimeError, match=r"rank 0 sent 12 bytes, rank 1 receives 20 \(float32, shape \(5,\)\)"):
+                comm.receive(array, 0)
+
+
 def test_objects(comm):
     assert comm.broadcast_object({"from": comm.rank}, 0) == {"from": 0}
     assert comm.all_gather_object((comm.rank, "x")) == [(rank, "x") for rank in range(comm.size)]
@@ -105,3 +121,48 @@ def test_traffic_is_counted(comm):
     comm.exchange(np.zeros(comm.size, np.float32), range(comm.size), ones, np.zeros(comm.size, np.float32), ones)
     if comm.size > 1:
         assert comm.traffic == {"exchange": 1, "exchange bytes": 4 * (comm.size - 1)}
+
+
+# torch's functions
+
+
+def ones(*shape, dtype=dt.float32):
+    return dt.ones(*shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 3)], ids=str)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64", "float16", "float32", "float64"])
+def test_reductions_of_each_type(comm, dtype, shape):
+    n = comm.size
+    expected = {"sum": n * (n + 1) // 2, "max": n, "min": 1, "prod": math.factorial(n), "avg": (n + 1) / 2}
+    for op, value in expected.items():
+        if op != "avg" or dtype.startswith("f"):
+            tensor, row = dt.full(shape, comm.rank + 1).to(np.dtype(dtype)), dt.zeros(*shape, dtype=np.dtype(dtype))
+            dist.reduce_scatter_tensor(row, dt.stack([tensor] * n), op)
+            dist.all_reduce(tensor, op)
+            for result in (tensor, row):
+                assert (result.dtype, result.shape) == (np.dtype(dtype), shape)
+                assert (result.numpy() == np.asarray(value).astype(dtype)).all()
+        else:
+            with pytest.raises(TypeError, match=rf"ReduceOp\.AVG of {dtype}"):
+                dist.all_reduce(dt.zeros(*shape, dtype=np.dtype(dtype)), op)
+
+
+def test_what_collectives_refuse(comm):
+    """Each is refused before anything is sent, on every rank that is given it."""
+    n = comm.size
+    refused = [
+        (lambda: dist.all_reduce(ones(2), "mean"), "op='mean': expected ReduceOp.SUM"),
+        (lambda: dist.broadcast(ones(2), n), f"src={n} is none of the {n} ranks"),
+        (lambda: dist.broadcast(ones(2), -1), f"src=-1 is none of the {n} ranks"),
+        (lambda: dist.reduce(ones(2), n), f"dst={n} is none of the {n} ranks"),
+        (lambda: dist.gather(ones(2), [ones(2)] * (n + 1), comm.rank), f"gather_list must hold {n} tensors on rank {comm.rank}"),
+        (lambda: dist.all_gather([ones(2)] * (n + 1), ones(2)), f"tensor_list must hold {n} tensors on rank {comm.rank}, one"),
+        (lambda: dist.all_gather_into_tensor(ones(2 * n + 1), ones(2)), f"output of {2 * n + 1} elements for {n} ranks with an input of 2"),
+        (lambda: dist.scatter(ones(2), None, comm.rank), f"scatter_list must hold {n} tensors on rank {comm.rank}, one"),
+        (lambda: dist.scatter(ones(2), [ones(1)] * n, comm.rank), "tensor of shape (1,) for an output of shape (2,)"),
+        (lambda: dist.reduce_scatter(ones(2), [ones(2)] * (n + 1)), f"over {n} ranks needs as many inputs, not {n + 1}"),
+    ]  # fmt: skip
+    for call, message in refused:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()

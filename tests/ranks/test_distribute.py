@@ -1,5 +1,6 @@
 """`distribute` against one process that takes the whole batch: exact means, sharded state, messages, and what users get wrong."""
 
+import copy
 import itertools
 import math
 import os
@@ -815,6 +816,26 @@ def test_distributed_data_parallel(comm):
     assert norm.item() == pytest.approx(float(np.linalg.norm(gradient)))
     optim.SGD(model.parameters(), lr=0.1).step()
     assert len({row.tobytes() for row in comm.all_gather(weights(inner))}) == 1
+
+
+def test_a_copy_of_distributed_data_parallel(comm):
+    model = nn.parallel.DistributedDataParallel(model64(6, 3))
+    other = copy.deepcopy(model)
+    x = dt.ones(2, 6, dtype=dt.float64) * (comm.rank + 1)
+    for item in (model, other):
+        item(x).sum().backward()
+        assert item.module[0].weight.grad.tolist() == [[comm.size + 1.0] * 6] * 3
+    assert other.module[0].weight is not model.module[0].weight
+
+
+def test_distribute_and_distributed_data_parallel_exclude_each_other():
+    model = nn.parallel.DistributedDataParallel(model64(6, 3))
+    with pytest.raises(ValueError, match=r"'module\.0\.weight' is in a DistributedDataParallel, .* pass the module inside"):
+        dt.distribute(model, optim.SGD(model.parameters()))
+    spread = model64(6, 3)
+    dt.distribute(spread, optim.SGD(spread.parameters()))
+    with pytest.raises(RuntimeError, match=r"'0\.weight' is under dist_train\.distribute, .* leave DistributedDataParallel out"):
+        nn.parallel.DistributedDataParallel(spread)
 
 
 # shared memory

@@ -13,6 +13,7 @@ from ..function import Op
 from ..tensor import Tensor
 from .geometry import Pair, only, padded, pair, unpadded
 from .norm import by_channel
+from .pad_edges import pad_with_edges
 
 Shape = tuple[int, ...]
 
@@ -146,13 +147,15 @@ def _check(name: str, shape: Shape, weight: Shape, bias: Tensor | None, groups: 
 def pad(input: Tensor, pad: tuple[int, ...] | list[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Add `value` (0) around: `pad` holds (before, after) of the last axis, then of the one before it, …; negative numbers cut off.
 
-    ValueError for another mode than "constant", or numbers that do not come in pairs or name more axes than `input` has.
+    The other modes take the input's own elements: mirrored ("reflect"), the outermost ("replicate") or from the other end ("circular").
+
+    ValueError for another mode, or numbers that do not come in pairs or name more axes than `input` has.
     """
-    if mode != "constant":
-        raise ValueError(f"pad supports mode='constant', not {mode!r}")
     if len(pad) % 2 or len(pad) > 2 * input.array.ndim:
         raise ValueError(f"pad needs a (before, after) pair for at most {input.array.ndim} axes, got {tuple(pad)}")
     widths = tuple((int(pad[i]), int(pad[i + 1])) for i in range(len(pad) - 2, -1, -2))
+    if mode != "constant":
+        return pad_with_edges(input, widths, mode)
     short = [n + a + b for n, (a, b) in zip(input.array.shape[input.array.ndim - len(widths) :], widths)]
     if any(n < 0 for n in short):
         raise RuntimeError(f"pad {tuple(pad)} cuts off more than an input of shape {tuple(input.shape)} has")

@@ -15,6 +15,7 @@ from ...backend.reference.rnn import Steps
 from ..engine import Array
 from ..function import Part, TupleOp
 from ..tensor import Tensor
+from .broadcasting import sum_leading
 from .linalg import rows
 
 
@@ -45,13 +46,14 @@ class Recurrence(TupleOp):
     def _finished(self, x: Array, before: Array, weight: Array, of_inputs: Array, of_recurrent: Array, of_states: tuple[Array, ...]) -> Any:
         """From the gradients of the products to those of everything that went into them."""
         needs_x, *_, needs_input, needs_hidden, needs_bias, needs_other = self.needs
+        of_bias = sum_leading(of_inputs, 1) if needs_bias or needs_other else None
         return (
             of_inputs.dot(weight).reshape(x.shape) if needs_x else None,
             *of_states,
             of_inputs.T.dot(rows(x)) if needs_input else None,
             of_recurrent.T.dot(before) if needs_hidden else None,
-            of_inputs.sum(0) if needs_bias else None,
-            of_recurrent.sum(0) if needs_other else None,
+            of_bias,
+            of_bias if of_recurrent is of_inputs else sum_leading(of_recurrent, 1) if needs_other else None,
         )
 
 

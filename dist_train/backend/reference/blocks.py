@@ -9,7 +9,7 @@ import numpy as np
 
 from ..device import Array
 
-BLOCK = 32768  # elements; smaller ones pay more for the calls, larger ones leave the cache (4 M elements of GELU: 19, 13 and 18 ms)
+BLOCK = 32768  # elements (GELU of 1.6 M elements takes 6.8 ms with 8192, 5.4 with 16384, 4.5 with this and 4.3 with twice as many)
 
 
 def blocks(xp: ModuleType, *arrays: Array) -> Iterator[tuple[Array, ...]]:

@@ -1,8 +1,7 @@
 """Convolution of images (N, C, H, W) as matrix products: a few images at a time, the windows under the kernel become the columns of a
 matrix that stays in cache.
 
-x is padded already, `stride` and `dilation` are pairs, weight is (O, C / groups, kh, kw). Where every channel is a group of its
-own (depthwise), a sum over the positions of the kernel takes the product's place.
+x is padded already, `stride` and `dilation` are pairs, weight is (O, C / groups, kh, kw).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
+from .pad import pad
 from .pool import Pair, taps
 
 _POSITIONS = 512  # columns per matrix product that are enough for BLAS
@@ -29,8 +29,8 @@ def conv2d(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair
     """(N, C, H, W), (O, C / groups, kh, kw) → (N, O, height, width)."""
     num_out, window = weight.shape[0], weight.shape[2:]
     size = output_size(x.shape, window, stride, dilation)
-    if x.shape[1] == num_out == groups:
-        return _depthwise(xp, x, weight, stride, dilation, size)
+    if x.shape[1] == num_out == groups and stride == (1, 1):
+        return _depthwise(xp, x, weight, dilation, size)
     y = xp.empty((x.shape[0], num_out, *size), x.dtype)
     matrices = weight.reshape(groups, num_out // groups, -1)
     for images, columns in _columns(xp, x, window, stride, dilation, size, groups):
@@ -44,9 +44,12 @@ def conv2d_backward_input(
     xp: ModuleType, gradient: Array, weight: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int
 ) -> Array:
     """The gradient of the (padded) input of `shape`."""
-    result = xp.zeros(shape, gradient.dtype)
     window: Pair = weight.shape[2:]
     size: Pair = gradient.shape[2:]
+    if shape[1] == weight.shape[0] == groups and stride == (1, 1):  # the gradient in a wide margin, under the kernel turned round
+        around = tuple([(dilation[i] * (window[i] - 1),) * 2 for i in (0, 1)])
+        return _depthwise(xp, pad(gradient, around, 0), weight[:, :, ::-1, ::-1], dilation, (shape[2], shape[3]))
+    result = xp.zeros(shape, gradient.dtype)
     if shape[1] == weight.shape[0] == groups:
         for images in _chunks(shape[0], shape[1], size):
             for view, factor in zip(taps(result[images], window, stride, dilation, size), _per_tap(weight)):
@@ -68,6 +71,8 @@ def conv2d_backward_weight(
     """The gradient of the weight of `shape`."""
     window: Pair = (shape[2], shape[3])
     size: Pair = gradient.shape[2:]
+    if x.shape[1] == shape[0] == groups and stride == (1, 1):
+        return _depthwise_backward_weight(xp, gradient, x, window, dilation).reshape(shape)
     if x.shape[1] == shape[0] == groups:
         sums = [xp.einsum("nchw,nchw->c", gradient, view) for view in taps(x, window, stride, dilation, size)]
         return xp.stack(sums, 1).reshape(shape)
@@ -109,9 +114,40 @@ def _per_tap(weight: Array) -> Iterator[Array]:
     return (factor[:, None, None] for factor in weight.reshape(weight.shape[0], -1).T)
 
 
-def _depthwise(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, size: Pair) -> Array:
-    y = xp.zeros((x.shape[0], x.shape[1], *size), x.dtype)
-    for images in _chunks(x.shape[0], x.shape[1], size):
-        for view, factor in zip(taps(x[images], weight.shape[2:], stride, dilation, size), _per_tap(weight)):
-            y[images] += view * factor
+# Depthwise (every channel a group of its own) and stride 1: with rows as long as the input's, columns are copied in long stretches; what
+# lies behind the end of a row is dropped.
+
+
+def _depthwise(xp: ModuleType, x: Array, weight: Array, dilation: Pair, size: Pair) -> Array:
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    matrices = xp.ascontiguousarray(weight.reshape(weight.shape[0], 1, -1))
+    for images, columns in _long_columns(xp, x, weight.shape[2:], dilation, size):
+        y[images] = _rows(xp, matrices @ columns, len(y[images]), x.shape[3], size).swapaxes(0, 1)
     return y
+
+
+def _depthwise_backward_weight(xp: ModuleType, gradient: Array, x: Array, window: Pair, dilation: Pair) -> Array:
+    result = xp.zeros((x.shape[1], window[0] * window[1], 1), gradient.dtype)
+    for images, columns in _long_columns(xp, x, window, dilation, gradient.shape[2:]):
+        long = xp.zeros((x.shape[1], columns.shape[2], 1), gradient.dtype)
+        _rows(xp, long, len(gradient[images]), x.shape[3], gradient.shape[2:])[...] = gradient[images].swapaxes(0, 1)
+        result += columns @ long
+    return result
+
+
+def _long_columns(xp: ModuleType, x: Array, window: Pair, dilation: Pair, size: Pair) -> Iterator[tuple[slice, Array]]:
+    """As `_columns`, (C, kh · kw, images · length), where `length` reaches to the last element that counts."""
+    x = xp.ascontiguousarray(x)
+    n, c, h, w = x.strides
+    shape = (x.shape[1], *window, x.shape[0], (size[0] - 1) * x.shape[3] + size[1])
+    windows = xp.lib.stride_tricks.as_strided(x, shape, (c, h * dilation[0], w * dilation[1], n, w))
+    for images in _chunks(x.shape[0], x.shape[1] * window[0] * window[1], size):
+        yield images, windows[:, :, :, images].reshape(x.shape[1], window[0] * window[1], -1)
+
+
+def _rows(xp: ModuleType, long: Array, num_images: int, width: int, size: Pair) -> Array:
+    """C vectors of images · length elements → the view (C, images, *size) of what counts in them."""
+    item = long.itemsize
+    length = (size[0] - 1) * width + size[1]
+    strides = (num_images * length * item, length * item, width * item, item)
+    return xp.lib.stride_tricks.as_strided(long, (len(long), num_images, *size), strides)

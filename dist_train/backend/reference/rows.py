@@ -20,7 +20,7 @@ def axis_product(xp: ModuleType, x: Array, y: Array, axis: int = -1) -> Array:
     """Σ x·y of two arrays of one shape; over rows without an array for x·y."""
     if axis not in (-1, x.ndim - 1) or x.dtype.itemsize < 4:
         return (x * y).sum(axis, keepdims=True)
-    return xp.einsum("...i,...i->...", x, y)[..., None]
+    return (x[..., None, :] @ y[..., None])[..., 0]
 
 
 def axis_max(xp: ModuleType, x: Array, axis: int = -1) -> Array:
