@@ -26,6 +26,16 @@ class ReduceOp:
     MAX = "max"
 
 
+class Work:
+    """What a collective returns for `async_op=True`: it is complete already."""
+
+    def wait(self) -> bool:
+        return True
+
+    def is_completed(self) -> bool:
+        return True
+
+
 def is_available() -> bool:
     """Whether this package can communicate; always, if only with itself."""
     return True
@@ -78,60 +88,79 @@ def get_default_backend_for_device(device: Any) -> str:
     return "mpi"
 
 
-def barrier() -> None:
+def barrier(group: None = None, async_op: bool = False) -> Work | None:
     """Wait for all ranks."""
+    _check_group(group)
     comm_.world().barrier()
+    return Work() if async_op else None
 
 
-def broadcast(tensor: Tensor, src: int = 0) -> None:
+def broadcast(tensor: Tensor, src: int = 0, group: None = None, async_op: bool = False) -> Work | None:
     """Overwrite `tensor` by that of rank `src`."""
+    _check_group(group)
     array = tensor.array.copy()
     comm_.world().broadcast(array, _rank("src", src))
     tensor._write(array)
+    return Work() if async_op else None
 
 
-def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM) -> None:
+def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM, group: None = None, async_op: bool = False) -> Work | None:
     """Replace `tensor` by its reduction over the ranks."""
+    _check_group(group)
     tensor._write(_reduced(tensor, op))
+    return Work() if async_op else None
 
 
-def reduce(tensor: Tensor, dst: int = 0, op: str = ReduceOp.SUM) -> None:
+def reduce(tensor: Tensor, dst: int = 0, op: str = ReduceOp.SUM, group: None = None, async_op: bool = False) -> Work | None:
     """Replace rank `dst`'s tensor by the reduction over the ranks."""
+    _check_group(group)
     _rank("dst", dst)
     result = _reduced(tensor, op)
     if get_rank() == dst:
         tensor._write(result)
+    return Work() if async_op else None
 
 
-def all_gather(tensor_list: list[Tensor], tensor: Tensor) -> None:
+def all_gather(tensor_list: list[Tensor], tensor: Tensor, group: None = None, async_op: bool = False) -> Work | None:
     """Fill `tensor_list` with the ranks' tensors, all of one shape."""
+    _check_group(group)
     _check_count("tensor_list", tensor_list)
     for target, array in zip(tensor_list, comm_.world().all_gather(tensor.array), strict=True):
         target._write(array)
+    return Work() if async_op else None
 
 
-def all_gather_into_tensor(output_tensor: Tensor, input_tensor: Tensor) -> None:
+def all_gather_into_tensor(output_tensor: Tensor, input_tensor: Tensor, group: None = None, async_op: bool = False) -> Work | None:
     """Write the ranks' tensors one after another, or stacked, into `output_tensor`."""
+    _check_group(group)
     comm = comm_.world()
     if output_tensor.array.size != comm.size * input_tensor.array.size:
         raise ValueError(
             f"an output of {output_tensor.array.size} elements for {comm.size} ranks with an input of {input_tensor.array.size}"
         )
     output_tensor._write(comm.all_gather(input_tensor.array).reshape(output_tensor.array.shape))
+    return Work() if async_op else None
 
 
-def gather(tensor: Tensor, gather_list: list[Tensor] | None = None, dst: int = 0) -> None:
+def gather(
+    tensor: Tensor, gather_list: list[Tensor] | None = None, dst: int = 0, group: None = None, async_op: bool = False
+) -> Work | None:
     """Fill rank `dst`'s `gather_list` with the ranks' tensors."""
+    _check_group(group)
     if get_rank() == _rank("dst", dst):
         _check_count("gather_list", gather_list)
     arrays = comm_.world().all_gather(tensor.array)
     if get_rank() == dst:
         for target, array in zip(gather_list or (), arrays, strict=True):
             target._write(array)
+    return Work() if async_op else None
 
 
-def scatter(tensor: Tensor, scatter_list: list[Tensor] | None = None, src: int = 0) -> None:
+def scatter(
+    tensor: Tensor, scatter_list: list[Tensor] | None = None, src: int = 0, group: None = None, async_op: bool = False
+) -> Work | None:
     """Give each rank its tensor of rank `src`'s `scatter_list`."""
+    _check_group(group)
     comm = comm_.world()
     xp = array_module(tensor.array)
     stacked = xp.empty((comm.size, *tensor.array.shape), tensor.array.dtype)
@@ -143,18 +172,24 @@ def scatter(tensor: Tensor, scatter_list: list[Tensor] | None = None, src: int =
         stacked[...] = xp.stack([item.array for item in scatter_list or ()])
     comm.broadcast(stacked, src)
     tensor._write(stacked[comm.rank])
+    return Work() if async_op else None
 
 
-def reduce_scatter(output: Tensor, input_list: Sequence[Tensor], op: str = ReduceOp.SUM) -> None:
+def reduce_scatter(
+    output: Tensor, input_list: Sequence[Tensor], op: str = ReduceOp.SUM, group: None = None, async_op: bool = False
+) -> Work | None:
     """Rank r's `output` becomes the reduction of everyone's `input_list[r]`."""
+    _check_group(group)
     if len(input_list) != get_world_size():
         raise ValueError(f"reduce_scatter over {get_world_size()} ranks needs as many inputs, not {len(input_list)}")
     xp = array_module(output.array)
     reduce_scatter_tensor(output, Tensor(xp.stack([item.array for item in input_list])), op)
+    return Work() if async_op else None
 
 
-def reduce_scatter_tensor(output: Tensor, input: Tensor, op: str = ReduceOp.SUM) -> None:
+def reduce_scatter_tensor(output: Tensor, input: Tensor, op: str = ReduceOp.SUM, group: None = None, async_op: bool = False) -> Work | None:
     """Rank r's `output` becomes the r-th of N equal pieces of the reduction of everyone's `input`."""
+    _check_group(group)
     comm = comm_.world()
     count = output.array.size
     if input.array.size != count * comm.size:
@@ -163,16 +198,19 @@ def reduce_scatter_tensor(output: Tensor, input: Tensor, op: str = ReduceOp.SUM)
     rows = xp.empty((comm.size, count), input.array.dtype)
     _all_to_all(input, rows.reshape(-1))
     output._write(_combine(rows, op).reshape(output.array.shape))
+    return Work() if async_op else None
 
 
-def all_to_all_single(output: Tensor, input: Tensor) -> None:
+def all_to_all_single(output: Tensor, input: Tensor, group: None = None, async_op: bool = False) -> Work | None:
     """Send the r-th of N equal pieces of `input` to rank r; `output` holds what came, by rank."""
+    _check_group(group)
     comm = comm_.world()
     if input.array.size % comm.size or output.array.size != input.array.size:
         raise ValueError(f"{input.array.size} elements cannot be cut into {comm.size} equal pieces for an output of {output.array.size}")
     receive = array_module(input.array).empty(input.array.size, input.array.dtype)
     _all_to_all(input, receive)
     output._write(receive.reshape(output.array.shape))
+    return Work() if async_op else None
 
 
 def send(tensor: Tensor, dst: int, tag: int = 0) -> None:
@@ -196,6 +234,11 @@ def broadcast_object_list(object_list: list[Any], src: int = 0) -> None:
 def all_gather_object(object_list: list[Any], obj: Any) -> None:
     """Fill `object_list` with the ranks' Python objects."""
     object_list[:] = comm_.world().all_gather_object(obj)
+
+
+def _check_group(group: None) -> None:
+    if group is not None:
+        raise ValueError("collectives run over all ranks: leave group out")
 
 
 def _all_to_all(input: Tensor, receive: Any) -> None:

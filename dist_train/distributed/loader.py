@@ -100,6 +100,8 @@ class split:
 
     def add(self, *values: Any) -> None:
         """Note this batch's contribution to each total: numbers, or tensors of one element."""
+        if self._rows and len(values) != len(self._rows[0]):
+            raise ValueError(f"add() of {len(values)} values after {len(self._rows[0])}: every batch contributes to the same totals")
         self._rows.append(tuple(float(value) for value in values))
 
     def totals(self) -> tuple[float, ...]:

@@ -166,3 +166,12 @@ def test_what_collectives_refuse(comm):
     for call, message in refused:
         with pytest.raises(ValueError, match=re.escape(message)):
             call()
+
+
+def test_asynchronous_calls_are_complete_when_they_return(comm):
+    tensor = dt.ones(3)
+    work = dt.distributed.all_reduce(tensor, async_op=True)
+    assert work.wait() and work.is_completed()
+    assert tensor.tolist() == [comm.size] * 3
+    with pytest.raises(ValueError, match="over all ranks"):
+        dt.distributed.broadcast(tensor, 0, group=object())
