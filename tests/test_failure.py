@@ -1,6 +1,7 @@
 """One rank fails: the job ends within seconds, with that rank's traceback, however it was started."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,8 +66,8 @@ def test_a_collective_call_that_only_one_rank_makes_ends_the_job(python):
     """`if rank == 1: optimizer.state_dict()`: all ranks wait, in different calls."""
     result, seconds = fail(command(python, 3, PROGRAMS / "fail.py", "alone"))
     assert result.returncode != 0 and "done" not in result.stdout
-    assert "[rank 2 of 3] makes the collective call exchange where rank 1 makes all_gather_object" in result.stderr
-    assert "state_dict()" in result.stderr and "Rank 1 waits here:" in result.stderr
+    assert re.search(r"\[rank (\d) of 3\] makes the collective call .* where rank \d makes ", result.stderr)
+    assert "all_gather_object" in result.stderr and "state_dict()" in result.stderr and "waits here:" in result.stderr
     assert seconds < 3 * LIMIT
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,7 +100,7 @@ class SharedNode(Node):
 
 def _create(nbytes: int) -> str | OSError:
     """A new file of that many bytes, none of them reserved yet; or why there is none."""
-    path = f"{_DIRECTORY}/dist_train-{os.getpid()}-{secrets.token_hex(8)}"
+    path = f"{_DIRECTORY}/dist_train-{os.getpid()}-{os.urandom(8).hex()}"
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         os.truncate(path, max(1, nbytes))
