@@ -562,3 +562,35 @@ def test_function_errors() -> None:
         type("Half", (Function,), {"forward": staticmethod(lambda ctx, x: x * 2)}).apply(leaf(1)).backward()
     with pytest.raises(NotImplementedError, match="forward"):
         Function.apply(leaf(1))
+
+
+# gradients written where they are to lie
+
+
+def buffered(shape):
+    parameter = Parameter(np.random.default_rng(len(shape)).standard_normal(shape))
+    parameter._grad_buffer = Tensor(np.full(shape, np.nan))
+    return parameter
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_linear_layer_writes_into_the_gradient_buffer(times):
+    """Once used, the product goes straight there; twice, the sum does. The result is the plain one."""
+    weight, x = buffered((3, 3)), Tensor(np.random.default_rng(0).standard_normal((4, 3)))
+    plain = Parameter(weight.array.copy())
+    for parameter in (weight, plain):
+        h = x
+        for _ in range(times):
+            h = dt.nn.functional.linear(h, parameter)
+        (h * h).sum().backward()
+    assert weight.grad is weight._grad_buffer
+    assert weight.grad.array.tobytes() == plain.grad.array.tobytes()
+    (dt.nn.functional.linear(x, weight)).sum().backward()  # adds to what is there
+    (dt.nn.functional.linear(x, plain)).sum().backward()
+    np.testing.assert_allclose(weight.grad.array, plain.grad.array)
+
+
+def test_autograd_grad_leaves_the_gradient_buffer_alone():
+    weight, x = buffered((3, 3)), Tensor(np.ones((4, 3)))
+    dt.autograd.grad(dt.nn.functional.linear(x, weight).sum(), weight)
+    assert weight.grad is None and np.isnan(weight._grad_buffer.array).all()

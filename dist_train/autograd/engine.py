@@ -35,6 +35,8 @@ class Node:
     saved: Any = ()  # what backward needs; None once freed
     checks: Sequence[tuple[list[int], int]] = ()  # (version cell, version when saved) of saved tensors
     _hooks: dict[int, Any] | None = None
+    writes: int | None = None  # the input, if any, whose gradient backward can write into a given array:
+    into: Array = None  # this one, or None for a new one
 
     def backward(self, gradient: Array) -> Any:
         """Gradient of the output → gradient of the only input, or a tuple with one entry (or None) per input."""
@@ -97,6 +99,8 @@ def _walk(
             if gradient is not None and capture is None:
                 _accumulate(target, gradient, listeners)
             continue
+        if target.writes is not None and capture is None:
+            target.into = _own_buffer(target.edges[target.writes], pending, uses) if target.edges else None
         _step(target, gradient, pending, uses, ready)
         if not retain_graph:
             target.saved = None
@@ -129,6 +133,13 @@ def _step(node: Node, gradient: Array, pending: dict[Any, Array], uses: dict[Any
         uses[edge] -= 1
         if not uses[edge]:
             ready.append(edge)
+
+
+def _own_buffer(edge: Any, pending: dict[Any, Array], uses: dict[Any, int]) -> Array:
+    """The gradient buffer of a leaf that gets its gradient from one node alone; None for anything else."""
+    if edge is None or isinstance(edge, Node) or edge._grad_buffer is None or edge.grad is not None or edge._hooks:
+        return None
+    return edge._grad_buffer.array if uses[edge] == 1 and edge not in pending else None
 
 
 def _count_uses(targets: list[Any]) -> dict[Any, int]:
@@ -174,7 +185,8 @@ def _accumulate(leaf: Tensor, gradient: Array, listeners: dict[BackwardListener,
     if leaf.grad is not None:
         leaf.grad.array[...] += gradient
     elif leaf._grad_buffer is not None:
-        leaf._grad_buffer.array[...] = gradient
+        if gradient is not leaf._grad_buffer.array:
+            leaf._grad_buffer.array[...] = gradient
         leaf.grad = leaf._grad_buffer
     else:
         leaf.grad = leaf.detach_copy(gradient)

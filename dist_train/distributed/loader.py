@@ -22,6 +22,9 @@ class StepLoader:
         self.loader = loader
         self._newest: object = None  # the iteration that was begun last
         self._schedule, self._rank, self._size, self._weight = schedule, rank, size, weight
+        # Only the ratio of weights matters. A whole micro-batch weighs 1, where all have one size: its gradient is then taken as it is.
+        whole, rest = divmod(loader.batch_size or 0, schedule.micro_batches)
+        self._unit = whole if whole and not rest else 1
 
     def __iter__(self) -> Iterator[Any]:
         self._schedule.leave()  # an older iterator that is still open
@@ -38,7 +41,7 @@ class StepLoader:
 
     def _weight_of(self, item: Any) -> float:
         if self._weight is None or item.size == 0:
-            return float(item.size)
+            return float(item.size / self._unit)
         weight = float(self._weight(item.batch))
         if not 0 <= weight < math.inf:
             raise ValueError(

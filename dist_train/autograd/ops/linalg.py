@@ -22,6 +22,8 @@ def rows(x: Array) -> Array:
 class Linear(Op):
     """x @ weight.T + bias for x (..., in), weight (out, in), bias (out,) or None."""
 
+    writes = 1
+
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         needs_x, needs_weight, _ = self.needs
         self.saves = PRODUCT_SAVES[needs_x, needs_weight]
@@ -36,7 +38,7 @@ class Linear(Op):
         gradient = rows(gradient)
         return (
             None if weight is None else gradient.dot(weight).reshape(shape),
-            None if x is None else gradient.T.dot(rows(x)),
+            None if x is None else gradient.T.dot(rows(x), self.into),
             sum_leading(gradient, 1) if self.needs[2] else None,
         )
 
