@@ -80,16 +80,21 @@ def _from_json(value: Any) -> Any:
     return np.array(value, dtype=np.uint64) if isinstance(value, list) else value
 
 
-class _DefaultGenerator(Generator):
-    def numpy(self) -> np.random.Generator:
-        return super().numpy() if _thread.generator is None else _thread.generator.numpy()
-
-
 class _Thread(threading.local):
     generator: Generator | None = None  # what this thread draws from instead of the default generator
 
 
 _thread = _Thread()
+
+
+class _DefaultGenerator(Generator):
+    def manual_seed(self, seed: int) -> Generator:
+        return super().manual_seed(seed) if _thread.generator is None else _thread.generator.manual_seed(seed)
+
+    def numpy(self) -> np.random.Generator:
+        return super().numpy() if _thread.generator is None else _thread.generator.numpy()
+
+
 default_generator = _DefaultGenerator()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import random
 from ..autograd.tensor import Parameter
 from ..comm.base import Communicator
 from ..nn.module import Module
@@ -21,6 +22,7 @@ class ParameterEditor:
     comm: Communicator
     flats: list[FlatVector]
     _editing: bool = False
+    _edits: int = 0  # edits made, the same number on all ranks
 
     @contextmanager
     def edit_all(self) -> Iterator[None]:
@@ -41,10 +43,13 @@ class ParameterEditor:
     @contextmanager
     def _edit(self, entries: Sequence[tuple[FlatVector, Entry]]) -> Iterator[None]:
         self._editing = True
+        self._edits += 1
+        generator = random.Generator().manual_seed(random.initial_seed()).rekey("edit", self._edits)
         for _, entry in entries:
             entry.parameter.array = entry.parameter.array.copy()
         try:
-            yield
+            with random.drawing_from(generator):
+                yield
             self._check_equal(entries)
             for flat, entry in entries:
                 flat.region(flat.parameters, entry)[...] = entry.parameter.array  # every rank of the node writes the same
@@ -76,7 +81,8 @@ def edit(model: Module) -> Iterator[None]:
         with dist_train.distributed.edit(model):
             model.fc.weight.data.mul_(0.5)
 
-    On leaving, the edits are compared over the ranks and published; RuntimeError when they differ, and nothing is changed.
+    Random numbers drawn inside are the same on every rank. On leaving, the edits are compared over the ranks and published; RuntimeError
+    when they differ, and nothing is changed.
     """
     owners: dict[Any, None] = dict.fromkeys(p._owner for p in model.parameters() if p._owner is not None)
     with ExitStack() as stack:

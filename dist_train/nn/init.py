@@ -5,16 +5,31 @@ https://docs.pytorch.org/docs/stable/nn.init.html
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..autograd import Tensor
+from ..autograd.tensor import writable
 from ..backend.device import to_device
 from ..random import Generator, default_generator
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def _in_place(function: F) -> F:
+    """Draw and write as one edit: of a parameter under `dist_train.distribute` every rank then draws the same."""
+
+    @functools.wraps(function)
+    def wrapper(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        with writable(tensor):
+            return function(tensor, *args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
 
 
 def _write(tensor: Tensor, values: Any) -> Tensor:
@@ -30,18 +45,21 @@ def _precision(tensor: Tensor) -> Any:
     return np.float64 if tensor.dtype == np.float64 else np.float32
 
 
+@_in_place
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform between a and b."""
     values = _source(generator).random(tensor.shape, dtype=_precision(tensor))
     return _write(tensor, values * (b - a) + a)
 
 
+@_in_place
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with `mean` and `std`."""
     values = _source(generator).standard_normal(tensor.shape, dtype=_precision(tensor))
     return _write(tensor, values * std + mean)
 
 
+@_in_place
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -77,19 +95,23 @@ def _accepted(source: np.random.Generator, count: int, low: float, high: float) 
     return values[np.exp((peak * peak - values * values) / 2) >= source.random(count)]
 
 
+@_in_place
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Every element `val`."""
     return _write(tensor, np.full(tensor.shape, val))
 
 
+@_in_place
 def ones_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 1.0)
 
 
+@_in_place
 def zeros_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 0.0)
 
 
+@_in_place
 def eye_(tensor: Tensor) -> Tensor:
     """The identity; ValueError unless `tensor` is a matrix."""
     if tensor.ndim != 2:
@@ -120,12 +142,14 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * receptive, tensor.shape[0] * receptive
 
 
+@_in_place
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain²·2 / (fan in + fan out) (Glorot and Bengio 2010)."""
     bound = math.sqrt(3.0) * gain * math.sqrt(2.0 / sum(fans(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
+@_in_place
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance gain²·2 / (fan in + fan out)."""
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))), generator)
@@ -138,6 +162,7 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
 
 
+@_in_place
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
@@ -150,6 +175,7 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
+@_in_place
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
@@ -161,6 +187,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
+@_in_place
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
     """A (semi-)orthogonal matrix (Saxe et al. 2013), of the first length by all others; ValueError below 2 dimensions."""
     if tensor.ndim < 2:

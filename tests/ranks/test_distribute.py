@@ -476,6 +476,23 @@ def test_edit_publishes_equal_edits(comm):
     optimizer._driver.check_drift()
 
 
+def test_initialisation_draws_the_same_on_every_rank(comm):
+    """Also where a micro-batch runs, whose own random numbers differ between ranks."""
+    model = model64(6, 4, 3)
+    model, optimizer, _ = dt.distribute(model, optim.SGD(model.parameters(), lr=0.1), micro_batches=V)
+    nn.init.normal_(model[0].weight)
+    first = weights(model)
+    nn.init.normal_(model[0].weight)
+    assert (weights(model) != first).any()
+    with dt.distributed.edit(model), dt.no_grad():
+        dt.manual_seed(5)
+        model[0].bias.copy_(dt.randn(4))
+    drawn = model[0].bias.tolist()
+    dt.manual_seed(5)
+    assert dt.randn(4).tolist() == pytest.approx(drawn, rel=1e-6)
+    optimizer._driver.check_drift()
+
+
 def test_drift_names_tensor_and_rank(comm):
     model = model64(6, 4, 3)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
