@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import random
 from ..autograd.tensor import Parameter, Tensor
-from ..backend.device import array_module, to_host
-from ..backend.reference import fold as kernels
+from ..backend.device import array_module
 from ..comm.base import Communicator
 from ..optim import parts as parts_
 from ..optim.driver import ParameterState
@@ -23,8 +22,9 @@ from ..optim.optimizer import Optimizer
 from .accumulation import StepAccumulation
 from .drift import check_parameters, check_settings
 from .editing import ParameterEditor
-from .flat import BLOCK, FlatVector, by_type
+from .flat import FlatVector, by_type
 from .record import RecordExchange
+from .reduced import ReducedGradient, block_squares
 from .reduction import SliceReduction
 from .schedule import FreeRunning, MicroBatch, Schedule
 from .slice_state import Segment, SliceState
@@ -78,7 +78,7 @@ class ShardedDriver(ParameterEditor):
     def _begin_step(self) -> None:
         size = 2 + (0 if self.statistics is None else self.statistics.size)
         self._sum = StepAccumulation(self.flats, self.entries, self.schedule.share, self.schedule.micro_batches, size)
-        self._slices: list[Array] | None = None  # this rank's slice of the reduced gradient, per flat vector
+        self._reduced: ReducedGradient | None = None  # after the rank's last backward of the step
 
     def watch(self, statistics: RunningStatistics) -> None:
         """Combine these buffers over the micro-batches too."""
@@ -92,13 +92,11 @@ class ShardedDriver(ParameterEditor):
         """End the micro-batch; after the rank's last one, complete the step together with all ranks."""
         stepped = self.step_complete = False
         micro_batch = self._current()
-        if self._slices is None:
+        if self._reduced is None:
             self._end_micro_batch(micro_batch)
         if micro_batch.last:
-            if self._slices is None:
-                self._reduce()
             try:
-                stepped = self._apply()
+                stepped = self._apply(self._reduced or self._reduce())
             finally:
                 self._begin_step()
             self.step_complete = True
@@ -122,14 +120,14 @@ class ShardedDriver(ParameterEditor):
 
     def backward_done(self, loss: Array | None) -> None:
         """The engine's notice that a backward pass wrote gradients here."""
-        if self._slices is not None:
+        if self._reduced is not None:
             raise RuntimeError("backward() between clip_grad_norm_() and optimizer.step(): the step's gradient is reduced already")
         if loss is not None:
             self._sum.losses.append(loss)
 
     def gradients_dropped(self) -> None:
         """The current micro-batch's gradients have been set to None or zero: its losses so far do not count."""
-        if self._slices is None:
+        if self._reduced is None:
             self._sum.losses.clear()
 
     def group_added(self, group: dict[str, Any]) -> None:
@@ -139,7 +137,7 @@ class ShardedDriver(ParameterEditor):
         micro_batch = self.schedule.current
         if micro_batch is None:
             raise RuntimeError("optimizer.step() outside the loop over the loader that dist_train.distribute returned")
-        if micro_batch is self._ended and self._slices is None and self.schedule.micro_batches > 1:
+        if micro_batch is self._ended and self._reduced is None and self.schedule.micro_batches > 1:
             raise RuntimeError(
                 f"a second optimizer.step() in micro-batch {micro_batch.index} of {self.schedule.micro_batches}: under "
                 "dist_train.distribute a micro-batch ends with its step()"
@@ -171,7 +169,7 @@ class ShardedDriver(ParameterEditor):
 
     def begin(self, first: bool) -> None:
         """A micro-batch begins. A step that was clipped and then not made is dropped; one that lacks micro-batches is an error."""
-        if first and self._sum.added and self._slices is None:
+        if first and self._sum.added and self._reduced is None:
             raise RuntimeError(
                 f"the step's last micro-batch on this rank, after {self._sum.added} others, had no optimizer.step(): under "
                 "dist_train.distribute every micro-batch ends with its step(). To leave one out give it the weight 0 (weight=...)"
@@ -181,57 +179,62 @@ class ShardedDriver(ParameterEditor):
 
     def leave(self) -> None:
         """Drop what has been added up of a step."""
-        if self._sum.added or self._slices is not None:
+        if self._sum.added or self._reduced is not None:
             self._begin_step()
 
     # all ranks together
 
-    def _reduce(self) -> None:
+    def _reduce(self) -> ReducedGradient:
         """Bring each slice's gradient to its owner, and what all must know to all."""
-        self._slices = [reduction.reduce() for reduction in self._reductions]
+        slices = [reduction.reduce() for reduction in self._reductions]
         news = bool((self._sum.written == self._missing).any())
         header = (self.number, self.optimizer.steps + self.skipped, self.schedule.steps, news)
-        self._step = self._exchange.gather(header, self._block_squares(), self._sum.records)
-        if self._step.news:
+        record = self._exchange.gather(header, block_squares(slices), self._sum.records)
+        if record.news:
             self._missing = ~self.comm.all_gather(self._sum.written).any(axis=0)
             self._plans = None
-        self._divisor = self._step.weight if self.mean else 1.0
-        self._norm_known = True
+        self._reduced = ReducedGradient(self.flats, self.comm, slices, record, record.weight if self.mean else 1.0)
+        return self._reduced
 
-    def _block_squares(self) -> list[np.ndarray[Any, Any]]:
-        return [to_host(kernels.block_square_sums(part, BLOCK)).astype(np.float64) for part in self._slices or ()]
-
-    def _apply(self) -> bool:
-        """Update this rank's slice and publish it; False when the step is left out."""
-        step = self._step
-        if step.weight <= 0:
+    def _apply(self, gradient: ReducedGradient) -> bool:
+        """Update this rank's slice; False when the step is left out."""
+        record = gradient.record
+        if record.weight <= 0:
             raise RuntimeError(
-                f"the weights of the step's {self.schedule.micro_batches} micro-batches add up to {step.weight}: at least one needs "
+                f"the weights of the step's {self.schedule.micro_batches} micro-batches add up to {record.weight}: at least one needs "
                 "a positive weight (weight=... of dist_train.distribute)"
             )
         if self.optimizer.steps % DRIFT_INTERVAL == DRIFT_INTERVAL - 1:
             self.check_drift()  # of what the steps before published
-        self.loss = step.weighted_loss / (step.weight if self.mean else 1.0)
-        stepped = math.isfinite(step.squares.sum()) or self._is_finite_after_all()
+        self.loss = record.weighted_loss / (record.weight if self.mean else 1.0)
+        stepped = self._is_finite(gradient)
         if stepped:
-            self._take_mean()
-            self._update()
+            gradient.take_mean()
+            self._update(gradient.slices)
         if self.statistics is not None:
-            self.statistics.apply(step.changes / step.weight if stepped else np.zeros(self.statistics.size))
+            self.statistics.apply(record.changes / record.weight if stepped else np.zeros(self.statistics.size))
         return stepped
 
-    def _take_mean(self) -> None:
-        """Divide the reduced gradient, once, by the sum of the weights."""
-        for gradient in self._slices or ():
-            kernels.divide(gradient, self._divisor)
-        self._divisor = 1.0
+    def _is_finite(self, gradient: ReducedGradient) -> bool:
+        """Where it is not, the step is left out, or all ranks raise, as the user chose."""
+        names = gradient.nonfinite_parameters()
+        if not names:
+            return True
+        if self.nonfinite == "skip":
+            self.skipped += 1
+            return False
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        raise RuntimeError(
+            f"the gradient of step {self.optimizer.steps + 1} is not finite (nan or inf) in {listed}; nothing was updated. Lower the "
+            'learning rate, clip the gradient, or pass nonfinite="skip" to dist_train.distribute to leave such steps out'
+        )
 
-    def _update(self) -> None:
+    def _update(self, slices: list[Array]) -> None:
         """New values of this rank's slices; where publishing is deferred, in a copy."""
         if self._plans is None:
             self._plans = [state.plan(self._missing, self.step_counts) for state in self.states]
         self._updated = [flat.own().copy() if self.deferred else flat.own() for flat in self.flats]
-        for state, plan, values, gradient in zip(self.states, self._plans, self._updated, self._slices or ()):
+        for state, plan, values, gradient in zip(self.states, self._plans, self._updated, slices):
             state.update(plan, values, gradient, self._next_step)
         for index in np.flatnonzero(~self._missing).tolist():
             self.step_counts[index] = self._next_step(index)
@@ -264,21 +267,6 @@ class ShardedDriver(ParameterEditor):
     def _next_step(self, index: int) -> int:
         return self.optimizer.next_step(self.states[0].groups[index], self.step_counts[index])
 
-    def _is_finite_after_all(self) -> bool:
-        """True when only the squares overflowed. Else the step is left out, or all ranks raise, as the user chose."""
-        bad = [name for flat, part in zip(self.flats, self._slices or ()) for name in _nonfinite_names(flat, part)]
-        names = list(dict.fromkeys(name for rank in self.comm.all_gather_object(bad) for name in rank))
-        if not names:
-            return True
-        if self.nonfinite == "skip":
-            self.skipped += 1
-            return False
-        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        raise RuntimeError(
-            f"the gradient of step {self.optimizer.steps + 1} is not finite (nan or inf) in {listed}; nothing was updated. Lower the "
-            'learning rate, clip the gradient, or pass nonfinite="skip" to dist_train.distribute to leave such steps out'
-        )
-
     # clipping, between backward and step
 
     def clip_grad_norm(self, parameters: Sequence[Tensor], max_norm: float, norm_type: float, error_if_nonfinite: bool) -> Tensor:
@@ -288,30 +276,25 @@ class ShardedDriver(ParameterEditor):
         """
         first = self.flats[0]
         as_array = array_module(first.gradient).asarray  # on the gradient's device
-        if not self._reduced_for_clipping(parameters):
+        gradient = self._reduced_for_clipping(parameters)
+        if gradient is None:
             return Tensor(as_array(math.nan, first.dtype))
-        norm = self._norm(float(norm_type))
+        norm = gradient.norm(float(norm_type))
         if error_if_nonfinite and not math.isfinite(norm):
             raise RuntimeError(f"the total norm of order {norm_type} of the gradients is {norm}: it cannot be used for clipping")
-        self._take_mean()
-        if norm + 1e-6 > max_norm:
-            for gradient in self._slices or ():
-                kernels.scale(gradient, max_norm / (norm + 1e-6), gradient)
-            self._norm_known = False
+        gradient.scale_down(norm, max_norm)
         self._wait_for_node()
         return Tensor(as_array(norm, first.dtype))
 
     def clip_grad_value(self, parameters: Sequence[Tensor], clip_value: float) -> None:
         """Clamp the elements of the step's mean gradient; nothing before the rank's last micro-batch."""
-        if self._reduced_for_clipping(parameters):
-            self._take_mean()
-            self._norm_known = False
-            for gradient in self._slices or ():
-                array_module(gradient).clip(gradient, -clip_value, clip_value, out=gradient)
+        gradient = self._reduced_for_clipping(parameters)
+        if gradient is not None:
+            gradient.clamp(clip_value)
             self._wait_for_node()
 
-    def _reduced_for_clipping(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether the step's gradient is there to be clipped; reduces it after the rank's last backward."""
+    def _reduced_for_clipping(self, parameters: Sequence[Tensor]) -> ReducedGradient | None:
+        """The step's gradient, reduced after the rank's last backward; None before that."""
         given = {id(parameter) for parameter in parameters}
         left_out = [entry.name for entry in self.entries if entry.parameter.requires_grad and id(entry.parameter) not in given]
         if left_out:
@@ -320,24 +303,10 @@ class ShardedDriver(ParameterEditor):
                 "dist_train.distribute the gradient is clipped as a whole; pass all parameters of the optimizer"
             )
         micro_batch = self._current()
-        if micro_batch.last and self._slices is None:
+        if micro_batch.last and self._reduced is None:
             self._end_micro_batch(micro_batch)
             self._reduce()
-        return micro_batch.last
-
-    def _norm(self, norm_type: float) -> float:
-        """The norm of the mean gradient, added up in block order."""
-        if norm_type == 2.0 and self._norm_known:
-            return math.sqrt(float(np.add.reduce(self._step.squares))) / (self._step.weight if self.mean else 1.0)
-        self._take_mean()
-        blocks = np.concatenate([self._block_norms(flat, part, norm_type) for flat, part in zip(self.flats, self._slices or ())])
-        return float(blocks.max() if math.isinf(norm_type) else np.add.reduce(blocks) ** (1 / norm_type))
-
-    def _block_norms(self, flat: FlatVector, part: Array, norm_type: float) -> np.ndarray[Any, Any]:
-        """All ranks' blocks: the largest magnitude, or the sum of magnitudes to the power of `norm_type`."""
-        rows = np.abs(to_host(part)).astype(np.float64).reshape(-1, BLOCK)
-        own = rows.max(axis=1, initial=0) if math.isinf(norm_type) else (rows**norm_type).sum(axis=1)
-        return np.asarray(self.comm.all_gather_varying(own, [count // BLOCK for count in flat.counts]))
+        return self._reduced
 
     # state, whole and in slices
 
@@ -401,14 +370,3 @@ class ShardedDriver(ParameterEditor):
         if self.statistics is not None:
             self.statistics.check_drift(self.comm)
         check_parameters(self.comm, [(flat.parameters, flat.entries) for flat in self.flats], self.optimizer.steps)
-
-
-def _nonfinite_names(flat: FlatVector, part: Array) -> list[str]:
-    """The parameters whose elements in this rank's slice are not all finite."""
-    finite = np.isfinite(to_host(part))
-    names = []
-    for entry in flat.own_entries():
-        lo, hi = flat.overlap(entry)
-        if not finite[lo - flat.start : hi - flat.start].all():
-            names.append(entry.name)
-    return names
