@@ -14,6 +14,7 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def _check_situation(case: Case, situation: str, dtype: np.dtype[Any], args: lis
     elif situation == "shifted":
         first = _run(override, copy.deepcopy(args), kwargs)
         for shift in range(1, 16):
-            _assert_same_bits(_run(override, [_map_arrays(a, lambda a: _shifted(a, shift)) for a in args], kwargs), first)
+            _assert_same_bits(_run(override, [_map_arrays(a, partial(_shifted, shift=shift)) for a in args], kwargs), first)
     elif situation == "noncontiguous":
         args = [_map_arrays(a, _noncontiguous) for a in args]
         actual = _run(override, args, kwargs)

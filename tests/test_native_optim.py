@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from native_cases import SITUATIONS, Case, check_case, needs_native
 
 from dist_train.backend.reference import optim
-from native_cases import SITUATIONS, Case, check_case, needs_native
 
 pytestmark = needs_native
 

@@ -38,6 +38,16 @@ static bool import_numpy() {
 
 void bind_blas(nb::module_& module);
 void bind_optim(nb::module_& module);
+void bind_fold(nb::module_& module);
+void bind_activation(nb::module_& module);
+void bind_softmax(nb::module_& module);
+void bind_norm(nb::module_& module);
+void bind_attention(nb::module_& module);
+void bind_embedding(nb::module_& module);
+void bind_dropout(nb::module_& module);
+void bind_image(nb::module_& module);
+void bind_conv(nb::module_& module);
+void bind_pool(nb::module_& module);
 
 NB_MODULE(_native, module) {
   if (!import_numpy()) throw nb::python_error();
@@ -45,4 +55,14 @@ NB_MODULE(_native, module) {
   module.def("set_instruction_set", &set_instruction_set);
   bind_blas(module);
   bind_optim(module);
+  bind_fold(module);
+  bind_activation(module);
+  bind_softmax(module);
+  bind_norm(module);
+  bind_attention(module);
+  bind_embedding(module);
+  bind_dropout(module);
+  bind_image(module);
+  bind_conv(module);
+  bind_pool(module);
 }

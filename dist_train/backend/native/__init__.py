@@ -7,16 +7,16 @@ DIST_TRAIN_ISA=base|avx2|avx512 chooses an instruction set below the processor's
 from __future__ import annotations
 
 import os
+from typing import Any
 
-_wanted = os.environ.get("DIST_TRAIN_NATIVE", "1") != "0"
-
-if _wanted:
+_module: Any = None
+if os.environ.get("DIST_TRAIN_NATIVE", "1") != "0":
     try:
-        from .. import _native as _module
+        from .. import _native
+
+        _module = _native
     except ImportError:
-        _module = None
-else:
-    _module = None
+        pass
 
 
 def available() -> bool:
@@ -26,10 +26,12 @@ def available() -> bool:
 
 def instruction_set() -> str | None:
     """The instruction set that the kernels use; None without them."""
-    return None if _module is None else _module.instruction_set()
+    return None if _module is None else str(_module.instruction_set())
 
 
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:
         _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])
-    from . import optim as optim
+    from . import activation, attention, conv, dropout, embedding, fold, image, norm, optim, pool, softmax
+
+    _families = (activation, attention, conv, dropout, embedding, fold, image, norm, optim, pool, softmax)  # importing them registers them

@@ -1,0 +1,5 @@
+#include "activation.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

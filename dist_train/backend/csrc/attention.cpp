@@ -1,0 +1,5 @@
+#include "attention.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

@@ -1,0 +1,5 @@
+#include "conv.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

@@ -1,0 +1,5 @@
+#include "embedding.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

@@ -1,0 +1,5 @@
+#include "fold.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

@@ -1,0 +1,5 @@
+#include "image.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

@@ -1,0 +1,2 @@
+// Declarations; no include guard.
+namespace DT_ISA {}

@@ -1,0 +1,5 @@
+#include "norm.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

@@ -1,0 +1,5 @@
+#include "pool.h"
+
+#include "kernel.h"
+
+namespace DT_ISA {}

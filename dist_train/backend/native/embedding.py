@@ -1,0 +1,1 @@
+"""Compiled embedding kernels."""
