@@ -37,6 +37,7 @@ static bool import_numpy() {
 }
 
 void bind_blas(nb::module_& module);
+void bind_product(nb::module_& module);
 void bind_optim(nb::module_& module);
 void bind_fold(nb::module_& module);
 void bind_activation(nb::module_& module);
@@ -54,6 +55,7 @@ NB_MODULE(_native, module) {
   module.def("instruction_set", [] { return names[static_cast<int>(instruction_set())]; });
   module.def("set_instruction_set", &set_instruction_set);
   bind_blas(module);
+  bind_product(module);
   bind_optim(module);
   bind_fold(module);
   bind_activation(module);

@@ -32,6 +32,19 @@ def instruction_set() -> str | None:
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:
         _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])
-    from . import activation, attention, conv, dropout, embedding, fold, image, norm, optim, pool, softmax
+    from . import activation, attention, conv, dropout, embedding, fold, image, norm, optim, pool, product, softmax
 
-    _families = (activation, attention, conv, dropout, embedding, fold, image, norm, optim, pool, softmax)  # importing them registers them
+    _families = (
+        activation,
+        attention,
+        conv,
+        dropout,
+        embedding,
+        fold,
+        image,
+        norm,
+        optim,
+        pool,
+        product,
+        softmax,
+    )  # importing them registers them
