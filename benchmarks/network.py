@@ -3,9 +3,9 @@
     with Network(2, "1gbit") as network:
         subprocess.run(network.command(1, "python", "program.py"), env=network.environment(), check=True)
 
-A hub namespace holds a bridge, like a switch with one port for each node; `tc` limits every port in both directions. Needs root, `ip`, `tc` and
-MPICH's mpiexec, which starts the ranks through a script in ssh's place; `OSError` says what is missing. The machine's own interfaces are not
-touched, and the namespaces go when the block ends, when the process ends, or at the latest with the next `Network`.
+A hub namespace holds a bridge, like a switch with one port for each node; `tc` limits every port in both directions. Needs root, `ip`,
+`tc` and MPICH's mpiexec, which starts the ranks through a script in ssh's place; `OSError` says what is missing. The machine's own
+interfaces are not touched, and the namespaces go when the block ends, when the process ends, or at the latest with the next `Network`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def bits_per_second(rate: str) -> float:
     match = re.fullmatch(r"([\d.]+)([kmgt]?)bit", rate)
     if match is None:
         raise ValueError(f"a rate is a number with kbit, mbit or gbit, not {rate!r}")
-    return float(match[1]) * 1000 ** " kmgt".index(match[2] or " ")
+    return float(match[1]) * 1000.0 ** " kmgt".index(match[2] or " ")
 
 
 def mpiexec() -> str:
