@@ -2,6 +2,7 @@
 
 Each module here registers one family; the C++ functions check their arrays themselves and return NotImplemented for what they decline.
 DIST_TRAIN_ISA=base|avx2|avx512 chooses an instruction set below the processor's best one; it changes the speed, and no bit.
+DIST_TRAIN_ALLOCATOR=numpy leaves the memory of arrays to NumPy.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def instruction_set() -> str | None:
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:
         _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])
+    if os.environ.get("DIST_TRAIN_ALLOCATOR") != "numpy":
+        _module.use_allocator()  # arrays reuse the memory of freed ones: a step of 10 MB of activations takes 0.88 of the time
     from . import activation, attention, conv, dropout, embedding, fold, image, norm, optim, pool, product, softmax
 
     _families = (
