@@ -3,10 +3,10 @@
     mpirun -n 2 python benchmarks/comm.py
     mpirun -n 4 python benchmarks/comm.py --sizes 40MB --json comm.json
 
-Every rank has a gradient; at the end every rank sees the sum. dist_train runs with all ranks on one node, on two nodes, and with every rank a
-node of its own. `stream` is this machine's bandwidth, all ranks at once, and `floor` the time that reading every gradient once and
-writing the sum once takes at it. All in milliseconds: medians of interleaved rounds, of the slowest rank. Before each call the rank
-writes its gradient anew, as backward does, and reads 64 MiB of something else, so that no one finds its data in a cache.
+Every rank has a gradient; at the end every rank sees the sum. dist_train runs with all ranks on one node, on two nodes, and with every
+rank a node of its own. `floor` is the time that reading every gradient once and writing the sum once takes at the bandwidth that the same
+run measures with all ranks at once. Medians of interleaved rounds, of the slowest rank. Before each call the rank writes its gradient
+anew, as backward does, and reads 64 MiB of something else, so that no one finds its data in a cache.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report  # before NumPy  # isort: skip
+import report  # before NumPy: it sets the number of threads
 
+# isort: split
 import numpy as np
 
 import dist_train as dt
