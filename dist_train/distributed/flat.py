@@ -53,7 +53,8 @@ class FlatGradient:
     """
 
     def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator, micro_batches: int) -> None:
-        self._like = named[0][2].array
+        first = named[0][2].array
+        self._like = array_module(first).empty(0, first.dtype)  # not the array itself, whose memory is to be freed
         self.dtype = self._like.dtype
         self.entries, length = _lay_out(named, self.dtype.itemsize)
         self.length = -(-length // BLOCK) * BLOCK
