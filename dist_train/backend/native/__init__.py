@@ -30,6 +30,17 @@ def instruction_set() -> str | None:
     return None if _module is None else str(_module.instruction_set())
 
 
+def kept_bytes() -> int:
+    """Memory of freed arrays that is kept for new ones."""
+    return 0 if _module is None else int(_module.allocator_bytes()[2])
+
+
+def free_kept_memory() -> None:
+    """Give it back to the system."""
+    if _module is not None:
+        _module.free_kept_blocks()
+
+
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:
         _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])
