@@ -10,6 +10,7 @@ import numpy as np
 from .. import comm as comm_
 from .. import random
 from ..autograd.tensor import Parameter
+from ..backend import native
 from ..comm.base import Communicator
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
@@ -71,6 +72,7 @@ def distribute(
     schedule.complete = drivers[-1].complete
     schedule.on_begin += [*(driver.begin for driver in drivers), statistics.begin]
     schedule.on_leave += [*(driver.leave for driver in drivers), statistics.leave]
+    native.free_kept_memory()  # that of the parameters as they were before
     if loader is None:
         drivers[-1].free_running = FreeRunning(schedule, drivers[-1].optimizer.steps)
     else:

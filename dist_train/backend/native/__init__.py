@@ -57,6 +57,17 @@ def describe() -> str:
     return f"compiled kernels for {_module.instruction_set()}, matrix products by {products_by()}"
 
 
+def kept_bytes() -> int:
+    """Memory of freed arrays that is kept for new ones."""
+    return 0 if _module is None else int(_module.allocator_bytes()[2])
+
+
+def free_kept_memory() -> None:
+    """Give it back to the system."""
+    if _module is not None:
+        _module.free_kept_blocks()
+
+
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:
         _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])
