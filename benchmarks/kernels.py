@@ -28,7 +28,7 @@ Tensors = list[Any]
 
 @dataclass(frozen=True)
 class Row:
-    """`call(library, *tensors)`: the operation in either library, on float inputs of `shapes` and integer ones of `labels` (shape, classes)."""
+    """The operation as `call(library, *tensors)`; its inputs are floats of `shapes` and integers of `labels` (shape, classes)."""
 
     name: str
     call: Callable[..., Any]
