@@ -53,9 +53,14 @@ def reduce_and_publish(flat: FlatVector, reduction: SliceReduction) -> None:
     flat.layout.node.barrier()
 
 
+def vector_of(comm: Communicator, count: int) -> tuple[FlatVector, SliceReduction]:
+    """What `distribute` makes of one parameter of `count` elements."""
+    flat = FlatVector([(0, "parameter", dt.nn.Parameter(dt.zeros(count)))], comm, comm.size)
+    return flat, SliceReduction(flat, comm, comm.size)
+
+
 def dist_train_in(comm: Communicator, count: int) -> Contestant:
-    flat = FlatVector([(0, "gradient", dt.nn.Parameter(dt.zeros(count)))], comm, comm.size)
-    reduction = SliceReduction(flat, comm, comm.size)
+    flat, reduction = vector_of(comm, count)
     return Contestant(lambda: reduce_and_publish(flat, reduction), flat.gradient[:count], flat.parameters[:count])
 
 

@@ -168,15 +168,15 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--models", nargs="*", default=["20m"], choices=list(MODELS))
     parser.add_argument("--ranks", nargs="*", type=int, default=[1, 2, 4])
+    parser.add_argument("--variants", nargs="*", default=list(FORMULAS) if report.has_torch() else ["ours"], choices=list(FORMULAS))
     parser.add_argument("--worker", choices=list(FORMULAS), help="what the processes that this program starts do")
     args = parser.parse_args()
     if args.worker:
         return worker(args.worker, args.models[0])
-    variants = list(FORMULAS) if report.has_torch() else ["ours"]
     rows = []
     for model in args.models:
         for ranks in args.ranks:
-            for variant in variants:
+            for variant in args.variants:
                 if ranks > 1 or variant != "ddp_zero":
                     print(f"{model}, {ranks} rank(s), {variant}", file=sys.stderr, flush=True)
                     rows.append(row(variant, model, ranks))

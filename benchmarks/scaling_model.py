@@ -6,7 +6,6 @@ Nothing here is fitted to whole steps; the constants are measured on their own (
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 BLOCK = 1024  # elements; slices are whole blocks
@@ -118,23 +117,23 @@ def all_gather(total: int, nodes: int, ranks: int, machine: Machine) -> float:
     size = nodes * ranks
     if size == 1:
         return 0.0
-    link = machine.outside if nodes > 1 else machine.inside
-    hop = link.latency + link.message
-    if total < SHORT or (total < LONG and size & (size - 1) == 0):
-        # in rounds of doubling; in the last ones all ranks of a node send what they have through its one link
+    inside, outside = _hop(machine.inside), _hop(machine.outside)
+    rate = machine.outside.rate if nodes > 1 else machine.inside.rate
+    if _in_rounds(total, size):
+        # each round doubles what a rank has; in the last ones all ranks of a node send all they have through its one link
         across = ranks * total * (nodes - 1) / nodes if nodes > 1 else total
-        return math.ceil(math.log2(size)) * hop + across / link.rate
-    return (size - 1) * hop + total / link.rate  # a ring: everything comes once into each node
+        return _rounds(ranks) * inside + _rounds(nodes) * outside + across / rate
+    return (nodes - 1) * outside + (size - nodes) * inside + total / rate  # a ring: everything comes into each node once
 
 
 def exchange(parameters: int, job: Job, machine: Machine, sums: int) -> float:
     """The all-to-all of every lane, each rank with one in each other node; `THROTTLE` messages are on their way at a time."""
     if job.nodes == 1:
         return 0.0
-    received = job.nodes * sums * slice_bytes(parameters, job.size)
-    buckets = max(1, -(-received // BUCKET))
     link, partners = machine.outside, job.nodes - 1
-    messages = 2 * sums * partners * link.message + math.ceil(partners / THROTTLE) * link.latency
+    bucket = max(BLOCK * ITEM, BUCKET // (job.nodes * sums))
+    buckets = -(-slice_bytes(parameters, job.size) // bucket)
+    messages = 2 * sums * partners * link.message + -(-partners // THROTTLE) * link.latency
     return buckets * messages + exchange_bytes(parameters, job.nodes, sums) / link.rate
 
 
@@ -142,10 +141,21 @@ def gather(parameters: int, job: Job, machine: Machine) -> float:
     """The all-gather of every lane."""
     if job.nodes == 1:
         return 0.0
-    link, lane = machine.outside, slice_bytes(parameters, job.ranks)
-    in_rounds = lane < SHORT or (lane < LONG and job.nodes & (job.nodes - 1) == 0)
-    hops = math.ceil(math.log2(job.nodes)) if in_rounds else job.nodes - 1
-    return hops * (link.latency + link.message) + gather_bytes(parameters, job.nodes) / link.rate
+    hops = _rounds(job.nodes) if _in_rounds(slice_bytes(parameters, job.ranks), job.nodes) else job.nodes - 1
+    return hops * _hop(machine.outside) + gather_bytes(parameters, job.nodes) / machine.outside.rate
+
+
+def _in_rounds(total: int, size: int) -> bool:
+    """Whether an all-gather goes by recursive doubling or Bruck's algorithm rather than round a ring."""
+    return total < SHORT or (total < LONG and size & (size - 1) == 0)
+
+
+def _rounds(size: int) -> int:
+    return (size - 1).bit_length()
+
+
+def _hop(link: Link) -> float:
+    return link.latency + link.message
 
 
 def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
@@ -161,7 +171,7 @@ def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
         "record": all_gather(record_bytes(psi, job.size), job.nodes, job.ranks, machine) + job.size * machine.entry * job.crowding,
         "update": work.update * slice_bytes(psi, job.size) / (blocks(psi) * BLOCK * ITEM) * job.crowding,
         "gather": gather(psi, job, machine),
-        "barriers": 2 * math.ceil(math.log2(job.ranks)) * machine.barrier * job.crowding if job.ranks > 1 else 0.0,
+        "barriers": 2 * _rounds(job.ranks) * machine.barrier * job.crowding,
     }
 
 

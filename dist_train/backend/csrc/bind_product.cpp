@@ -1,4 +1,4 @@
-// Matrix products through the chosen BLAS library: NumPy's own overhead and its choice of library are left out.
+// Matrix products of NumPy arrays.
 #include "array.h"
 #include "blas.h"
 

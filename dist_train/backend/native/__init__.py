@@ -30,6 +30,22 @@ def instruction_set() -> str | None:
     return None if _module is None else str(_module.instruction_set())
 
 
+def kept_bytes() -> int:
+    """Memory of freed arrays that is kept for new ones."""
+    return 0 if _module is None else int(_module.allocator_bytes()[2])
+
+
+def free_kept_memory() -> None:
+    """Give it back to the system."""
+    if _module is not None:
+        _module.free_kept_blocks()
+
+
+# barrier(flags, rank, size, arrival, spins, yields, seconds): wait until all `size` processes that share `flags`, a line of 64 bytes
+# each, have made their call number `arrival`. Looks `spins` times, gives its core away `yields` times, then sleeps. False where `seconds`
+# were not enough: call it again. It is the compiled function itself, so that a rank that waits is seen to wait in its caller.
+barrier: Any = getattr(_module, "barrier", None)
+
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:
         _module.set_instruction_set(os.environ["DIST_TRAIN_ISA"])

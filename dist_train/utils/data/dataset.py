@@ -139,7 +139,7 @@ def take_rows(array: Any, indices: Array) -> Any:
     """`array[indices]`: a copy of these rows."""
     if not array.flags.c_contiguous:
         return array[indices]  # take is the faster one, but would first copy all of such an array
-    small = array.nbytes * len(indices) <= LEAST * len(array)
+    small = array.nbytes * len(indices) < LEAST * len(array)
     if small or type(array) is not np.ndarray or not _all_within(indices, len(array)):
         return array.take(indices, axis=0)
     out = empty((len(indices), *array.shape[1:]), array.dtype)
@@ -147,7 +147,7 @@ def take_rows(array: Any, indices: Array) -> Any:
 
 
 def _all_within(indices: Array, length: int) -> bool:
-    return bool(-length <= indices.min() and indices.max() < length)
+    return bool(len(indices) and -length <= indices.min() and indices.max() < length)
 
 
 def _split_sizes(total: int, lengths: Sequence[int | float]) -> list[int]:
