@@ -304,9 +304,7 @@ def main() -> None:
     rows, measured = checks(runs, machine, links), overlaps(runs)
     found = curves(work, machines(machine, links, os.cpu_count() or 1))
     print_constants(work, machine, links)
-    print_rows(
-        "the model beside the runs, milliseconds a step", [{**row, "model ÷ fastest": row["model"] / row["fastest"]} for row in rows]
-    )
+    print_rows("the model beside the runs, milliseconds a step", rows)
     if missing is not None:
         print(f"\nno runs over networks: {missing}")
     if measured:
