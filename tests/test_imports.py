@@ -21,7 +21,7 @@ ALLOWED = {
     "comm": {"backend"},
     "optim": {"backend", "autograd"},
     "utils": {"random", "autograd"},
-    "vision": {"utils", "autograd"},
+    "vision": {"utils", "autograd", "backend"},
     "distributed": {"backend", "autograd", "nn", "optim", "utils", "comm", "random"},
     "checkpoint": {"comm"},
     "cuda": {"backend", "random"},

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .device import array_module
 
 REGISTRY: dict[str, Kernel] = {}
@@ -31,13 +33,12 @@ class Kernel:
         self.__doc__ = reference.__doc__
 
     def __call__(self, array: Any, *args: Any, **kwargs: Any) -> Any:
-        xp = array_module(array)
-        if self.overrides:
-            override = self.overrides.get(xp.__name__)
-            if override is not None:
-                result = override(array, *args, **kwargs)
-                if result is not NotImplemented:
-                    return result
+        xp = np if type(array) is np.ndarray else array_module(array)
+        override = self.overrides.get("numpy" if xp is np else "cupy")
+        if override is not None:
+            result = override(array, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
         return self.reference(xp, array, *args, **kwargs)
 
     def override(self, library: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

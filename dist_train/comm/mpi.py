@@ -79,6 +79,7 @@ class MPICommunicator(Communicator):
         self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
         cores: set[int] = set().union(*node.allgather(available_cores()))
         node.Free()
+        self._crowded = self.local_size > len(cores)
         if not chosen_by_user():
             pin_blas_threads(max(1, len(cores) // self.local_size))
         self.threads = blas_threads()
@@ -124,7 +125,7 @@ class MPICommunicator(Communicator):
         """The ranks that can share memory, where all nodes have equally many; else every rank is alone."""
         comm = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
         limit = int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.Get_size()))
-        node = SharedNode(comm.Split(comm.Get_rank() // limit), self.calls)
+        node = SharedNode(comm.Split(comm.Get_rank() // limit), self.calls, self._crowded)
         sizes = {int(size) for size in self.all_gather(np.array(node.size))}
         if sizes == {1}:
             return alone(self)
@@ -147,6 +148,8 @@ class MPICommunicator(Communicator):
             warnings.warn(message, RuntimeWarning, stacklevel=5)
 
     def gather_slices(self, vector: Array, starts: Sequence[int], counts: Sequence[int]) -> None:
+        if self.size == 1:
+            return
         sizes = [count * vector.itemsize for count in counts]
         offsets = [start * vector.itemsize for start in starts]
         self._count("gather_slices", sizes[self.rank] * (self.size - 1))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import native
 from .farewell import Calls
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _DIRECTORY = "/dev/shm"
 _RESERVE = 2**20  # bytes of /dev/shm that are left to others
+_LINE = 64  # bytes of a rank's line in the memory of the barrier
+_SPINS, _YIELDS = 1000, 100  # how often a waiting rank looks before it sleeps, where every rank has a core
+_INTERVAL = 0.2  # seconds after which a waiting rank looks for signals
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -59,10 +63,17 @@ def alone(comm: Communicator) -> Layout:
 
 
 class SharedNode(Node):
-    """The ranks of `comm`, an mpi4py communicator, all on one machine; its collective calls are noted in `calls`."""
+    """The ranks of `comm`, an mpi4py communicator, all on one machine; its collective calls are noted in `calls`.
 
-    def __init__(self, comm: Any, calls: Calls) -> None:
+    Ranks wait for each other through flags in memory where the compiled kernels are there, else through MPI. Where the machine has fewer
+    cores than ranks (`crowded`) a rank that waits sleeps at once.
+    """
+
+    def __init__(self, comm: Any, calls: Calls, crowded: bool) -> None:
         self._comm, self._calls = comm, calls
+        self._patience = (0, 0) if crowded else (_SPINS, _YIELDS)
+        self._flags: Bytes | None = None
+        self._arrivals = 0
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
 
     def all_gather_ranks(self, rank: int) -> list[int]:
@@ -72,9 +83,10 @@ class SharedNode(Node):
     def can_share(self) -> bool:
         """Whether all ranks of the node see the same /dev/shm; the same on all of them."""
         try:
-            self.memory([mmap.PAGESIZE] * self.size)
+            flags = self.memory([_LINE] * self.size)
         except OSError:
             return False
+        self._flags = flags if all(self._comm.allgather(native.available())) else None
         return True
 
     def has_room(self, nbytes: int) -> bool:
@@ -95,7 +107,12 @@ class SharedNode(Node):
 
     def barrier(self) -> None:
         self._calls.enter("barrier of the node")
-        self._comm.Barrier()
+        if self._flags is None:
+            self._comm.Barrier()
+            return
+        self._arrivals = self._arrivals + 1 & 0xFFFFFFFF
+        while not native.barrier(self._flags, self.rank, self.size, self._arrivals, *self._patience, _INTERVAL):
+            pass  # Python handles signals here
 
 
 def _create(nbytes: int) -> str | OSError:

@@ -17,7 +17,7 @@ from .. import comm as comm_
 from ..backend.reference import fold as kernels
 from ..nn.module import Module
 from .distribute import broadcast_model, check_same_models
-from .flat import FlatGradient, by_type
+from .flat import FlatGradient, by_type, node_layout
 from .reduction import SliceReduction
 
 
@@ -80,7 +80,9 @@ class _GradientMean:
         if not named:
             raise RuntimeError("DistributedDataParallel is not needed: no parameter of the module requires a gradient")
         self.comm, self.enabled = comm, True
-        self._reductions = [SliceReduction(FlatGradient(group, comm, comm.size), comm, comm.size) for group in by_type(named)]
+        groups = by_type(named)
+        self._layout = node_layout(groups, comm, comm.size)
+        self._reductions = [SliceReduction(FlatGradient(group, comm, comm.size, self._layout), comm, comm.size) for group in groups]
         for reduction in self._reductions:
             for entry in reduction.flat.entries:
                 entry.parameter._listener = self
@@ -95,12 +97,12 @@ class _GradientMean:
 
     def _average(self, reduction: SliceReduction) -> None:
         flat = reduction.flat
-        written = np.array([entry.parameter.grad is not None for entry in flat.entries])
-        present = self.comm.all_gather(written).any(axis=0)
-        flat.settle()
-        mean = reduction.reduce()
-        kernels.divide(mean, float(self.comm.size))
-        flat.gradient[flat.start : flat.stop] = mean
+        written = bytearray(1 + max(entry.index for entry in flat.entries))
+        flat.settle(written)
+        present = self.comm.all_gather(np.frombuffer(written, bool)).any(axis=0)
+        self._layout.node.barrier()
+        reduction.reduce([1.0] * self._layout.node.size)
+        kernels.divide(flat.own_gradient(), float(self.comm.size))
         self.comm.gather_slices(flat.gradient, flat.starts, flat.counts)
-        for entry, here in zip(flat.entries, present):
-            entry.parameter.grad = entry.parameter._grad_buffer if here else None
+        for entry in flat.entries:
+            entry.parameter.grad = entry.parameter._grad_buffer if present[entry.index] else None

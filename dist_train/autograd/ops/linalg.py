@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from ...backend.device import array_module
+from ...backend.reference.product import product
 from ..engine import Array
 from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
@@ -28,7 +29,7 @@ class Linear(Op):
         needs_x, needs_weight, _ = self.needs
         self.saves = PRODUCT_SAVES[needs_x, needs_weight]
         self.saved = x if needs_weight else None, weight if needs_x else None, x.shape
-        y = x.dot(weight.T) if x.ndim == 2 else rows(x).dot(weight.T).reshape(*x.shape[:-1], len(weight))
+        y = product(x, weight.T) if x.ndim == 2 else product(rows(x), weight.T).reshape(*x.shape[:-1], len(weight))
         if bias is not None:
             y += bias
         return y
@@ -37,8 +38,8 @@ class Linear(Op):
         x, weight, shape = self.saved
         gradient = rows(gradient)
         return (
-            None if weight is None else gradient.dot(weight).reshape(shape),
-            None if x is None else gradient.T.dot(rows(x), self.into),
+            None if weight is None else product(gradient, weight).reshape(shape),
+            None if x is None else product(gradient.T, rows(x), self.into),
             sum_leading(gradient, 1) if self.needs[2] else None,
         )
 
@@ -50,9 +51,9 @@ class MatMul(Op):
         self.saves = PRODUCT_SAVES[self.needs]
         self.saved = x, y
         if x.ndim == 2 and y.ndim == 2:
-            return x.dot(y)
+            return product(x, y)
         if y.ndim == 2:  # one large product instead of one per matrix
-            return rows(x).dot(y).reshape(*x.shape[:-1], y.shape[-1])
+            return product(rows(x), y).reshape(*x.shape[:-1], y.shape[-1])
         return array_module(x).matmul(x, y)
 
     def backward(self, gradient: Array) -> tuple[Array | None, Array | None]:
@@ -61,8 +62,8 @@ class MatMul(Op):
         if y.ndim == 2:
             gradient = rows(gradient)
             return (
-                gradient.dot(y.T).reshape(x.shape) if needs_x else None,
-                rows(x).T.dot(gradient) if needs_y else None,
+                product(gradient, y.T).reshape(x.shape) if needs_x else None,
+                product(rows(x).T, gradient) if needs_y else None,
             )
         matmul = array_module(gradient).matmul
         return (

@@ -1,5 +1,126 @@
+#include "kernel.h"
 #include "image.h"
 
-#include "kernel.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
-namespace DT_ISA {}
+namespace DT_ISA {
+
+static constexpr Index line = 64;         // bytes, and pixels worked on at a time
+static constexpr Index ahead = 3;         // rows of an image that are fetched before they are needed
+static constexpr Index most_ahead = 4096; // longer rows the processor fetches by itself
+
+// The arithmetic of one channel. Divisions are the slow part: a quotient is also the product with the reciprocal, given as the sum of two
+// floats, wherever that has the same bits for all 256 values of a pixel (`products`).
+struct Channel {
+  float mean, deviation, inverse, inverse_rest;
+  bool products;
+};
+
+static constexpr float inverse255 = 1.0f / 255.0f;
+static constexpr float inverse255_rest = float(1.0 / 255.0 - double(inverse255));
+
+static inline float by_division(float pixel, const Channel& c) { return (pixel / 255.0f - c.mean) / c.deviation; }
+
+static void divide(const std::uint8_t* pixels, float* out, Index size, const Channel& c) {
+  for (Index i = 0; i < size; ++i) out[i] = by_division(float(int(pixels[i])), c);
+}
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+static inline float by_products(float pixel, const Channel& c) {
+  const float x = __builtin_fmaf(pixel, inverse255, pixel * inverse255_rest) - c.mean;
+  return __builtin_fmaf(x, c.inverse, x * c.inverse_rest);
+}
+
+// `line` pixels. The compiler's own widening of bytes takes twice as long.
+static inline void multiply_line(const std::uint8_t* pixels, float* out, const Channel& c) {
+#if defined(__AVX512F__)
+  for (Index i = 0; i < line; i += 16) {
+    const __m512 pixel = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels + i))));
+    const __m512 rest = _mm512_mul_ps(pixel, _mm512_set1_ps(inverse255_rest));
+    const __m512 x = _mm512_sub_ps(_mm512_fmadd_ps(pixel, _mm512_set1_ps(inverse255), rest), _mm512_set1_ps(c.mean));
+    _mm512_storeu_ps(out + i, _mm512_fmadd_ps(x, _mm512_set1_ps(c.inverse), _mm512_mul_ps(x, _mm512_set1_ps(c.inverse_rest))));
+  }
+#elif defined(__AVX2__)
+  for (Index i = 0; i < line; i += 8) {
+    const __m256 pixel = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pixels + i))));
+    const __m256 rest = _mm256_mul_ps(pixel, _mm256_set1_ps(inverse255_rest));
+    const __m256 x = _mm256_sub_ps(_mm256_fmadd_ps(pixel, _mm256_set1_ps(inverse255), rest), _mm256_set1_ps(c.mean));
+    _mm256_storeu_ps(out + i, _mm256_fmadd_ps(x, _mm256_set1_ps(c.inverse), _mm256_mul_ps(x, _mm256_set1_ps(c.inverse_rest))));
+  }
+#else
+  for (Index i = 0; i < line; ++i) out[i] = by_products(float(int(pixels[i])), c);
+#endif
+}
+
+// Fetches what lies `pixels` pixels on in `next`, the row that comes later, while it works.
+static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const std::uint8_t* next) {
+  const Index whole = size / line * line;
+  for (Index i = 0; i < whole; i += line) {
+    if (next) __builtin_prefetch(next + i);
+    multiply_line(pixels + i, out + i, c);
+  }
+  for (Index i = whole; i < size; ++i) out[i] = by_products(float(int(pixels[i])), c);
+}
+
+static bool same_products(const Channel& c) {
+  std::uint8_t pixels[256];
+  float products[256], quotients[256];
+  for (int i = 0; i < 256; ++i) pixels[i] = std::uint8_t(i);
+  multiply(pixels, products, 256, c, nullptr);
+  divide(pixels, quotients, 256, c);
+  return __builtin_memcmp(products, quotients, sizeof products) == 0;
+}
+#else
+static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const std::uint8_t*) { divide(pixels, out, size, c); }
+static bool same_products(const Channel&) { return false; }
+#endif
+
+static Channel channel_of(float mean, float deviation) {
+  const float inverse = 1.0f / deviation;
+  Channel c{mean, deviation, inverse, float(1.0 / double(deviation) - double(inverse)), false};
+  c.products = same_products(c);
+  return c;
+}
+
+static inline void normalize(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const std::uint8_t* next) {
+  if (c.products)
+    multiply(pixels, out, size, c, next);
+  else
+    divide(pixels, out, size, c);
+}
+
+// One channel of an image whose channels alternate.
+static void normalize_every(const std::uint8_t* pixels, Index step, float* out, Index size, const Channel& c) {
+  constexpr Index piece = 1024;
+  std::uint8_t own[piece];
+  for (Index begin = 0; begin < size; begin += piece) {
+    const Index length = min(piece, size - begin);
+    const std::uint8_t* from = pixels + begin * step;
+    if (step == 3)
+      for (Index i = 0; i < length; ++i) own[i] = from[3 * i];
+    else
+      for (Index i = 0; i < length; ++i) own[i] = from[step * i];
+    normalize(own, out + begin, length, c, nullptr);
+  }
+}
+
+void normalized_rows(Index count, Index num_images, Index pixels, Index channels, const std::uint8_t* images, const std::int64_t* indices,
+                     const float* mean, Index mean_step, const float* deviation, Index deviation_step, float* out) {
+  Channel each[most_channels];
+  for (Index k = 0; k < channels; ++k) each[k] = channel_of(mean[k * mean_step], deviation[k * deviation_step]);
+  const Index size = pixels * channels;
+  const auto image = [=](Index i) { return images + (indices[i] < 0 ? indices[i] + num_images : indices[i]) * size; };
+  const auto next = [=](Index i) { return size <= most_ahead && i + ahead < count ? image(i + ahead) : nullptr; };
+  parallel_for(count, max(Index(1), 65536 / max(Index(1), size)), [=, &each](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      if (channels == 1)
+        normalize(image(i), out + i * size, size, each[0], next(i));
+      else
+        for (Index k = 0; k < channels; ++k) normalize_every(image(i) + k, channels, out + i * size + k * pixels, pixels, each[k]);
+    }
+  });
+}
+
+}  // namespace DT_ISA

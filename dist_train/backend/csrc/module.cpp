@@ -36,7 +36,10 @@ static bool import_numpy() {
   return true;
 }
 
+void bind_allocator(nb::module_& module);
+void bind_barrier(nb::module_& module);
 void bind_blas(nb::module_& module);
+void bind_product(nb::module_& module);
 void bind_optim(nb::module_& module);
 void bind_fold(nb::module_& module);
 void bind_activation(nb::module_& module);
@@ -53,7 +56,10 @@ NB_MODULE(_native, module) {
   if (!import_numpy()) throw nb::python_error();
   module.def("instruction_set", [] { return names[static_cast<int>(instruction_set())]; });
   module.def("set_instruction_set", &set_instruction_set);
+  bind_allocator(module);
+  bind_barrier(module);
   bind_blas(module);
+  bind_product(module);
   bind_optim(module);
   bind_fold(module);
   bind_activation(module);

@@ -13,7 +13,7 @@ from .shortcut import shortcut
 Collate = Callable[[Any], Any]
 
 
-def fetch(dataset: Any, indices: Any, collate: Collate) -> Any:
+def fetch(dataset: Any, collate: Collate, indices: Any) -> Any:
     """The batch of the samples at `indices`, an integer array or a list of whatever the data set takes as an index."""
     try:
         batch = _whole(dataset, indices) if collate is default_collate else NotImplemented
@@ -37,7 +37,7 @@ def _whole(dataset: Any, indices: Any) -> Any:
     if batch_at is None:
         return NotImplemented
     array = np.asarray(indices)
-    return batch_at(array) if array.dtype.kind in "iu" and array.ndim == 1 else NotImplemented
+    return batch_at(array) if array.ndim == 1 and array.dtype.kind in "iu" else NotImplemented
 
 
 def samples_at(dataset: Any, indices: Any) -> list[Any]:

@@ -1,0 +1,57 @@
+// Matrix products of NumPy arrays.
+#include "array.h"
+#include "blas.h"
+
+// A matrix as BLAS takes it: rows one after another at a distance, or the transpose of such a matrix.
+struct Matrix {
+  Index rows, columns, distance;
+  bool transposed;
+
+  // false where the last two axes of `array` are neither
+  bool take(const Array& array) {
+    const Index item = PyArray_ITEMSIZE(reinterpret_cast<PyArrayObject*>(array.object()));
+    rows = array.shape(-2), columns = array.shape(-1);
+    const Index row = array.stride(-2), column = array.stride(-1);
+    transposed = column != item;
+    const Index along = transposed ? row : column, across = transposed ? column : row, length = transposed ? rows : columns;
+    distance = across / item;
+    return along == item && across % item == 0 && distance >= length && distance < (Index(1) << 31);
+  }
+};
+
+static bool suits(const Array& array) {
+  return PyArray_ISBEHAVED_RO(reinterpret_cast<PyArrayObject*>(array.object())) && (array.is_float32() || array.is_float64());
+}
+
+template <class T>
+static void multiply(const Matrix& a, const T* pa, const Matrix& b, const T* pb, T* c) {
+  gemm(a.transposed, b.transposed, a.rows, b.columns, a.columns, T(1), pa, a.distance, pb, b.distance, T(0), c, b.columns);
+}
+
+// Products with a side of 1 are left to NumPy, which takes the matrix-vector routines.
+static bool worthwhile(const Matrix& a, const Matrix& b) {
+  const Index limit = Index(1) << 31;
+  return a.rows > 1 && b.columns > 1 && a.columns > 1 && a.columns == b.rows && a.rows < limit && b.columns < limit && a.columns < limit;
+}
+
+static nb::object product(Array a, Array b, Array out) {
+  if (!have_blas() || a.ndim() != 2 || b.ndim() != 2 || !suits(a) || !suits(b) || a.type() != b.type()) return declined();
+  Matrix left, right;
+  if (!left.take(a) || !right.take(b) || !worthwhile(left, right)) return declined();
+  if (out && (out.ndim() != 2 || out.type() != a.type() || !out.contiguous() || !out.writeable() || out.shape(0) != left.rows ||
+              out.shape(1) != right.columns))
+    return declined();
+  nb::object result = out ? nb::borrow(out.object()) : empty({left.rows, right.columns}, a.type());
+  const Array c = view(result);
+  Unlocked unlocked(left.rows * right.columns * left.columns / 16);
+  if (a.is_float32())
+    multiply(left, a.data<float>(), right, b.data<float>(), c.data<float>());
+  else
+    multiply(left, a.data<double>(), right, b.data<double>(), c.data<double>());
+  return result;
+}
+
+void bind_product(nb::module_& module) {
+  using namespace nb::literals;
+  module.def("product", &product, "a"_a, "b"_a, "out"_a.none() = nb::none());
+}

@@ -1,0 +1,234 @@
+"""The benchmarks of communication: the model against closed forms and against counted bytes, the namespaces, a small run of each."""
+
+import json
+import os
+import subprocess
+import sys
+
+import mpi
+import pytest
+
+sys.path.insert(0, str(mpi.ROOT / "benchmarks"))
+
+import network as networks
+import scaling_model as model
+from scaling_model import Job, Link, Machine, Work
+
+BENCHMARKS = mpi.ROOT / "benchmarks"
+BLOCKS = 60 * 1024  # elements: 60 blocks, which 1, 2, 3, 4, 5 and 6 divide
+LINK = Link(latency=1e-3, message=1e-4, rate=1e6)
+MACHINE = Machine(bandwidth=1e9, barrier=1e-5, entry=1e-6, inside=Link(0, 0, 1e12), outside=LINK)
+WORK = Work(BLOCKS, forward=1.0, backward=2.0, update=0.5)
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5, 6])
+def test_a_node_receives_all_other_nodes_sums_of_its_slice_and_all_slices_but_its_own(nodes):
+    share = 4 * BLOCKS // nodes
+    assert model.exchange_bytes(BLOCKS, nodes) == model.gather_bytes(BLOCKS, nodes) == (nodes - 1) * share
+    assert model.exchange_bytes(BLOCKS, nodes, sums=2) == 2 * (nodes - 1) * share
+
+
+@pytest.mark.parametrize("ranks, expected", [(1, 0), (2, 3 * 4 * BLOCKS), (4, 5 * 4 * BLOCKS)])
+def test_folding_in_a_node_reads_every_gradient_and_writes_the_sum(ranks, expected):
+    assert model.fold_bytes(BLOCKS, ranks) == expected
+
+
+def test_slices_are_whole_blocks():
+    assert model.slice_bytes(BLOCKS, 7) == 9 * 4096
+    assert model.slice_bytes(BLOCKS, 61) == model.slice_bytes(1, 1) == 4096
+
+
+@pytest.mark.parametrize("nodes, ranks, expected", [(1, 3, 1), (2, 1, 1), (4, 2, 1), (3, 4, 1), (2, 3, 2), (5, 3, 2), (2, 6, 2)])
+def test_a_node_sends_its_share_of_the_tree_in_whole_subtrees(nodes, ranks, expected):
+    assert model.num_sums(nodes, ranks) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_the_record_has_six_numbers_a_rank_and_one_a_block(size):
+    assert model.record_bytes(BLOCKS, size) == 8 * (6 * size + 60)
+
+
+@pytest.mark.parametrize(
+    "total, nodes, ranks, expected",
+    [
+        (0, 1, 1, 0),
+        (64 * 1024, 4, 1, 2 * 1.1e-3 + 48 * 1024 / 1e6),  # doubling: 3/4 of all comes from elsewhere
+        (64 * 1024, 4, 2, 2 * 1.1e-3 + 2 * 48 * 1024 / 1e6),  # ... to both ranks of a node
+        (2**20, 4, 1, 3 * 1.1e-3 + 2**20 / 1e6),  # a ring
+        (2**20, 4, 2, 3 * 1.1e-3 + 2**20 / 1e6),  # ... which enters each node once
+        (256 * 1024, 3, 1, 2 * 1.1e-3 + 256 * 1024 / 1e6),  # not a power of two: a ring from 80 KiB on
+    ],
+)
+def test_all_gather(total, nodes, ranks, expected):
+    assert model.all_gather(total, nodes, ranks, MACHINE) == pytest.approx(expected)
+
+
+def test_a_step_of_one_rank_is_compute_and_update():
+    expected = 3.5 + MACHINE.entry
+    assert model.step_seconds(WORK, Job(1, 1), MACHINE, overlap=False) == pytest.approx(expected)
+    assert model.step_seconds(WORK, Job(1, 1), MACHINE, overlap=True) == pytest.approx(expected)
+
+
+def test_a_step_of_two_nodes():
+    parts = model.step_parts(WORK, Job(2, 1), MACHINE)
+    half = 2 * BLOCKS
+    assert parts["exchange"] == pytest.approx(half / 1e6 + 2 * 1e-4 + 1e-3)
+    assert parts["gather"] == pytest.approx(half / 1e6 + 1.1e-3)
+    assert parts["update"] == pytest.approx(0.25)
+    assert parts["addition"] == pytest.approx(3 * half / 1e9)
+    assert parts["fold"] == parts["barriers"] == 0
+
+
+@pytest.mark.parametrize("backward", [0.0, 0.05, 100.0])
+def test_what_overlaps_hides_behind_backward_and_no_further(backward):
+    work = Work(BLOCKS, 1.0, backward, 0.5)
+    parts = model.step_parts(work, Job(2, 1), MACHINE)
+    serial, overlapped = (model.step_seconds(work, Job(2, 1), MACHINE, overlap=overlap) for overlap in (False, True))
+    assert serial == pytest.approx(sum(parts.values()))
+    assert serial - overlapped == pytest.approx(min(backward, parts["exchange"] + parts["addition"]))
+
+
+def test_where_a_part_becomes_noticeable():
+    parts = {size: {"compute": 1.0, "record": size / 100} for size in (1, 4, 16, 64)}
+    assert model.first_above(parts, "record", 0.1) == 16
+    assert model.first_above(parts, "record", 1.0) is None
+
+
+TRAFFIC = """
+import sys
+sys.path.insert(0, "benchmarks")
+import comm
+count = int(sys.argv[1])
+flat, reduction = comm.vector_of(comm.dt.comm.world(), count)
+traffic = flat.layout.lane.traffic
+before = dict(traffic)
+comm.reduce_and_publish(flat, reduction)
+sent = {name: traffic[name] - before.get(name, 0) for name in traffic}
+print("sent", sent["exchange bytes"], sent["gather_slices bytes"])
+"""
+
+
+@pytest.mark.parametrize("ranks, node", [(2, 1), (3, 1), (4, 2)])
+def test_the_models_bytes_are_those_that_are_sent(tmp_path, python_here, ranks, node):
+    program = tmp_path / "traffic.py"
+    program.write_text(TRAFFIC)
+    output = mpi.run(python_here, ranks, program, BLOCKS, DIST_TRAIN_NODE_SIZE=node).stdout
+    sent = [list(map(int, line.split()[1:])) for line in output.splitlines() if line.startswith("sent")]
+    nodes = ranks // node
+    expected = [model.exchange_bytes(BLOCKS, nodes) * nodes, model.gather_bytes(BLOCKS, nodes) * nodes]
+    assert [sum(column) for column in zip(*sent)] == expected
+
+
+# the namespaces
+
+
+@pytest.mark.parametrize("rate, expected", [("1gbit", 1e9), ("250mbit", 250e6), ("2.5kbit", 2500), ("7bit", 7)])
+def test_rates_as_tc_writes_them(rate, expected):
+    assert networks.bits_per_second(rate) == expected
+
+
+@pytest.mark.parametrize("rate", ["fast", "1gbps", ""])
+def test_other_rates_are_refused(rate):
+    with pytest.raises(ValueError, match="a rate is a number"):
+        networks.bits_per_second(rate)
+
+
+@pytest.fixture
+def two_nodes():
+    with networks.attempted(2, "1gbit") as network:
+        if isinstance(network, str):
+            pytest.skip(f"needs namespaces: {network}")
+        yield network
+    assert not own_namespaces()
+
+
+def own_namespaces():
+    return [name for name in networks.namespaces() if name.startswith(f"dist-train-{os.getpid()}-")]
+
+
+def test_each_namespace_is_a_node_and_the_link_is_no_faster_than_its_rate(two_nodes, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("""
+import time
+from mpi4py import MPI
+import numpy as np
+world = MPI.COMM_WORLD
+node, other = world.Split_type(MPI.COMM_TYPE_SHARED), 1 - world.rank
+send, receive = np.full(10**7, world.rank, np.uint8), np.empty(10**7, np.uint8)
+start = time.perf_counter()
+world.Sendrecv(send, other, 0, receive, other, 0)
+print("rank", world.rank, node.size, bool((receive == other).all()), time.perf_counter() - start > 0.07)
+""")
+    command = two_nodes.command(1, sys.executable, str(program))
+    result = subprocess.run(command, env=two_nodes.environment(), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == ["rank 0 1 True True", "rank 1 1 True True"]
+
+
+def test_namespaces_go_when_the_block_fails(two_nodes):
+    assert len(own_namespaces()) == 3  # two nodes and what joins them
+    with pytest.raises(ZeroDivisionError), two_nodes:
+        raise ZeroDivisionError
+    assert not own_namespaces()
+
+
+def test_a_killed_process_leaves_nothing_for_good(two_nodes):
+    two_nodes.close()
+    program = f"import os, sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import network; network.Network(1, None); os.kill(os.getpid(), 9)"
+    victim = subprocess.Popen([sys.executable, "-c", program])
+    victim.wait(60)
+    left = [name for name in networks.namespaces() if name.startswith(f"dist-train-{victim.pid}-")]
+    assert left
+    networks.remove_stale()
+    assert not set(left) & set(networks.namespaces())
+
+
+def test_without_its_tools_the_reason_is_given(monkeypatch):
+    monkeypatch.setattr(networks, "mpiexec", lambda: (_ for _ in ()).throw(OSError("no mpiexec")))
+    with networks.attempted(2, "1gbit") as network:
+        assert network == "no mpiexec"
+
+
+# the benchmarks themselves
+
+
+def test_comm(tmp_path, python_here):
+    path = tmp_path / "comm.json"
+    output = mpi.run(python_here, 2, BENCHMARKS / "comm.py", "--sizes", "4KB", "64KB", "--rounds", "2", "--json", path).stdout
+    report = json.loads(path.read_text())
+    assert [row["bytes"] for row in report["rows"]] == [4096, 65536]
+    for row in report["rows"]:
+        assert {"dist_train 1 × 2", "dist_train 2 × 1", "Allreduce", "Allreduce in place"} <= set(row["seconds"])
+        assert all(0 < row["fastest"][name] <= seconds for name, seconds in row["seconds"].items())
+        assert row["floor"] == pytest.approx(3 * row["bytes"] / report["bandwidth"])
+        assert row["ratios"]["floor"] == pytest.approx(row["seconds"]["dist_train 1 × 2"] / row["floor"])
+    assert "65536" in output
+
+
+def test_comm_needs_ranks(python_here):
+    result = mpi.run(python_here, 1, BENCHMARKS / "comm.py", check=False)
+    assert result.returncode == 1 and "mpirun -n 2" in result.stderr
+
+
+def test_scaling_without_networks(tmp_path, python_here):
+    path, picture = tmp_path / "scaling.json", tmp_path / "scaling.png"
+    options = ["--workloads", "mlp_seed", "--rounds", "1", "--networks", "--json", path, "--plot", picture]
+    output = mpi.run(python_here, 1, BENCHMARKS / "scaling.py", *options).stdout
+    report = json.loads(path.read_text())
+    assert [(row["nodes"], row["ranks of a node"]) for row in report["rows"]] == [(1, 1), (1, 2), (2, 1), (1, 4), (2, 2), (4, 1)]
+    assert all(row["model"] > 0 and 0 < row["fastest"] <= row["median"] for row in report["rows"])
+    assert all(len(curve["step"]) == 17 and min(curve["step"].values()) > 0 for curve in report["curves"])
+    assert report["overlap"] == [] and report["no_networks"] is None
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "65536 ranks" in output
+
+
+def test_scaling_over_a_network(two_nodes, tmp_path, python_here):
+    two_nodes.close()
+    path = tmp_path / "scaling.json"
+    mpi.run(python_here, 1, BENCHMARKS / "scaling.py", "--workloads", "mlp_seed", "--rounds", "1", "--networks", "1gbit", "--json", path)
+    report = json.loads(path.read_text())
+    assert [(row["nodes"], row["ranks of a node"], row["joined by"]) for row in report["overlap"]] == [
+        (nodes, ranks, "1gbit") for nodes, ranks in ((2, 1), (2, 2), (4, 1))
+    ]
+    assert all(row["ratio"] == pytest.approx(row["step"] / max(row["compute"], row["communication"])) for row in report["overlap"])

@@ -1,0 +1,104 @@
+"""The compiled kernel for images has the bits of its reference, and leaves to it what it does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from native_cases import SITUATIONS, Case, check_case, needs_native
+
+from dist_train.backend.reference.image import normalized_rows
+
+pytestmark = needs_native
+
+MNIST = [0.1307], [0.3081]
+COLOURS = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+
+
+def case(name: str, images: tuple[int, ...], values: Any, count: int = 5) -> Case:
+    """`values`: (mean, std) or None; indices of both signs."""
+
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        pixels = rng.integers(0, 256, images, dtype=np.uint8)
+        indices = rng.integers(-images[0], images[0], count if images[0] else 0)
+        return [pixels, indices, *(np.array(part, dtype) for part in values or [])], {}
+
+    return Case(f"{name}-{images}", normalized_rows, make, exact=True, dtypes=("float32",))
+
+
+CASES = [
+    case("mnist", (7, 28, 28), MNIST, 200),
+    case("to_tensor", (7, 28, 28), None),
+    case("no images", (0, 28, 28), MNIST),
+    case("no indices", (3, 28, 28), MNIST, 0),
+    case("no pixels", (3, 0, 28), MNIST),
+    case("one pixel", (3, 1, 1), MNIST),
+    case("odd", (3, 13, 17), MNIST),
+    case("one channel", (3, 5, 9, 1), MNIST),
+    case("three channels", (4, 32, 32, 3), COLOURS, 60),
+    case("one mean for three channels", (4, 32, 32, 3), MNIST),
+    case("one mean for three deviations", (4, 9, 9, 3), ([0.5], COLOURS[1])),
+    case("four channels", (2, 40, 40, 4), ([0.1, 0.2, 0.3, 0.4], [1.0, -0.5, 0.25, 2.0])),
+    case("more than a piece", (2, 70, 70, 3), COLOURS),
+    case("no products", (2, 16, 16), ([0.0], [1e-39])),  # its reciprocal is infinite
+]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_agrees(case: Case, situation: str) -> None:
+    check_case(case, situation)
+
+
+def test_every_pixel_with_many_constants() -> None:
+    """Products stand for quotients only where they have their bits."""
+    rng = np.random.default_rng(0)
+    pixels, row = np.arange(256, dtype=np.uint8).reshape(1, 16, 16), np.zeros(1, np.int64)
+    for mean, std in rng.uniform(-1, 1, (2000, 2)).astype(np.float32):
+        values = np.array([mean]), np.array([std])
+        expected = normalized_rows.reference(np, pixels, row, *values)
+        assert normalized_rows(pixels, row, *values).tobytes() == expected.tobytes(), (mean, std)
+
+
+def test_out() -> None:
+    pixels, rows = np.arange(2 * 6, dtype=np.uint8).reshape(2, 2, 3), np.array([1, 0, 1])
+    out = np.empty((3, 1, 2, 3), np.float32)
+    assert normalized_rows(pixels, rows, out=out) is out
+    assert np.array_equal(out, normalized_rows.reference(np, pixels, rows))
+
+
+DECLINED: dict[str, Any] = {
+    "floats": {"images": np.zeros((2, 4, 4), np.float32)},
+    "flat images": {"images": np.zeros((2, 4), np.uint8)},
+    "not contiguous": {"images": np.zeros((2, 4, 8), np.uint8)[..., ::2]},
+    "many channels": {"images": np.zeros((2, 4, 4, 17), np.uint8)},
+    "32-bit indices": {"indices": np.zeros(3, np.int32)},
+    "two-dimensional indices": {"indices": np.zeros((3, 1), np.int64)},
+    "beyond the end": {"indices": np.array([0, 2])},
+    "before the beginning": {"indices": np.array([0, -3])},
+    "mean without std": {"std": None},
+    "double mean": {"mean": np.zeros(1)},
+    "two means": {"mean": np.zeros(2, np.float32)},
+    "small out": {"out": np.empty((2, 1, 4, 4), np.float32)},
+    "double out": {"out": np.empty((3, 1, 4, 4))},
+    "read-only out": {"out": np.broadcast_to(np.float32(0), (3, 1, 4, 4))},
+}
+
+
+@pytest.mark.parametrize("change", DECLINED.values(), ids=list(DECLINED))
+def test_declines(change: dict[str, Any]) -> None:
+    arguments = {
+        "images": np.zeros((2, 4, 4), np.uint8),
+        "indices": np.zeros(3, np.int64),
+        "mean": np.zeros(1, np.float32),
+        "std": np.ones(1, np.float32),
+    }
+    override = normalized_rows.overrides["numpy"]
+    assert override(**arguments) is not NotImplemented
+    assert override(**(arguments | change)) is NotImplemented
+
+
+def test_an_index_out_of_bounds_is_an_error() -> None:
+    with pytest.raises(IndexError, match="index 2 is out of bounds for axis 0 with size 2"):
+        normalized_rows(np.zeros((2, 4, 4), np.uint8), np.array([0, 2]))

@@ -1,0 +1,111 @@
+"""Matrix products, for every layout that operations pass."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from native_cases import Case, check_case, needs_native
+
+from dist_train.backend.native import available
+from dist_train.backend.reference.product import product
+
+pytestmark = needs_native
+
+SHAPES = [
+    (2, 2, 2),
+    (64, 28, 784),
+    (3, 5, 7),
+    (129, 65, 33),
+    (40, 300, 1100),
+    (140, 33, 520),
+    (1, 4, 3),
+    (4, 1, 3),
+    (4, 3, 1),
+    (0, 3, 2),
+    (2, 0, 3),
+    (2, 3, 0),
+]
+
+
+def matrix(rng: np.random.Generator, dtype: Any, shape: tuple[int, int], layout: str) -> Any:
+    rows, columns = shape
+    if layout == "transposed":
+        return rng.standard_normal((columns, rows)).astype(dtype).T
+    if layout == "columns":  # of a wider matrix
+        return rng.standard_normal((rows, columns + 3)).astype(dtype)[:, 2 : 2 + columns]
+    return rng.standard_normal(shape).astype(dtype)
+
+
+LAYOUTS = [(a, b) for a in ("plain", "transposed", "columns") for b in ("plain", "transposed", "columns")]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layouts", LAYOUTS, ids="-".join)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_layouts(shape: tuple[int, int, int], layouts: tuple[str, str], dtype: str) -> None:
+    rng, (m, n, k) = np.random.default_rng(0), shape
+    a, b = matrix(rng, dtype, (m, k), layouts[0]), matrix(rng, dtype, (k, n), layouts[1])
+    out = np.full((m, n), np.nan, dtype)
+    tolerance = {"rtol": 0, "atol": 4 * (k + 1) * np.finfo(dtype).eps * max(1, np.abs(a).max(initial=0) * np.abs(b).max(initial=0))}
+    np.testing.assert_allclose(product(a, b), a @ b, **tolerance)
+    assert product(a, b, out) is out
+    np.testing.assert_allclose(out, a @ b, **tolerance)
+
+
+def make(m: int, n: int, k: int) -> Any:
+    return lambda rng, dtype: ([matrix(rng, dtype, (m, k), "plain"), matrix(rng, dtype, (k, n), "plain")], {})
+
+
+CASES = [Case(f"{m}x{n}x{k}", product, make(m, n, k), rtol=4 * k, special=False, products=True) for m, n, k in SHAPES if min(m, n, k) > 1]
+
+
+own = pytest.mark.skipif(bool(os.environ.get("DIST_TRAIN_BLAS")), reason="DIST_TRAIN_BLAS takes a library, whose bits are its own")
+
+
+@pytest.mark.parametrize("situation", ["plain", "noncontiguous", "base"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_agrees(case: Case, situation: str) -> None:
+    check_case(case, situation)
+
+
+@own
+@pytest.mark.parametrize("situation", ["shifted", "threads", "avx2"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_same_bits(case: Case, situation: str) -> None:
+    check_case(case, situation)
+
+
+@own
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_does_not_depend_on_the_others(dtype: str, transposed: bool) -> None:
+    """A sample's results are the same in a batch of any size."""
+    rng = np.random.default_rng(0)
+    x, w = matrix(rng, dtype, (300, 700), "plain"), matrix(rng, dtype, (700, 90), "transposed" if transposed else "plain")
+    whole = product(x, w)
+    for rows in (2, 13, 14, 15, 32, 64, 127, 128, 129, 200):
+        np.testing.assert_array_equal(product(x[:rows], w), whole[:rows])
+        np.testing.assert_array_equal(product(x[-rows:], w), whole[-rows:])
+
+
+@own
+def test_infinity_and_nan() -> None:
+    a, b = np.ones((20, 30), "f"), np.ones((30, 40), "f")
+    a[3, 4], a[5, 6], b[7, 8] = np.inf, np.nan, -np.inf
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(product(a, b), a @ b)
+
+
+def test_refuses_what_does_not_fit() -> None:
+    a, b = np.ones((2, 3), "f"), np.ones((4, 5), "f")
+    with pytest.raises(ValueError):
+        product(a, b)
+    with pytest.raises(ValueError):
+        product(a, a.T, np.ones((3, 3), "f"))
+
+
+def test_runs_compiled() -> None:
+    assert available() and product.overrides["numpy"](np.ones((2, 2), "f"), np.ones((2, 2), "f")) is not NotImplemented
