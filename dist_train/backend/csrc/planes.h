@@ -7,6 +7,7 @@
 #include "sweep.h"
 
 namespace DT_ISA {
+namespace {
 
 static inline bool suits_planes(const Sweep& s, Index lanes) { return s.width * 2 < lanes; }
 
@@ -51,7 +52,11 @@ struct Planes {
       if (last > first) memcpy(line + first - s.columns.low, from + first, sizeof(T) * (last - first));
       return;
     }
-    for (Index x = first; x < last; ++x) line[(x - s.columns.low) % s.columns.in_step * part + (x - s.columns.low) / s.columns.in_step] = from[x];
+    for (Index x = first; x < min(last, first + s.columns.in_step); ++x) {
+      const Index column = x - s.columns.low;
+      T* to = line + column % s.columns.in_step * part + column / s.columns.in_step;
+      for (Index i = x; i < last; i += s.columns.in_step) *to++ = from[i];
+    }
   }
 };
 
@@ -196,4 +201,5 @@ static bool planes_backward_weight(const Sweep& s, const T* gradient, const T* x
   return finite;
 }
 
+}  // namespace
 }  // namespace DT_ISA

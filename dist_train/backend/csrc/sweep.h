@@ -10,6 +10,7 @@
 #include "tile.h"
 
 namespace DT_ISA {
+namespace {
 
 constexpr Index cached_bytes = 256 * 1024;  // that a block of rows may take when packed
 
@@ -193,9 +194,13 @@ static inline void pack_gradient(const Sweep& s, const T* gradient, Index group,
 template <class T>
 static inline void add_pixels(const T* blocks, Index panels, Index plane, Index pixels, T* sums) {
   for (Index panel = 0; panel < panels; ++panel) {
-    Block<T> sum = Block<T>::zero();
-    for (Index p = 0; p < pixels; ++p) sum = sum + Block<T>::load(blocks + panel * plane + p * lanes<T>);
-    (Block<T>::load(sums + panel * lanes<T>) + sum).store(sums + panel * lanes<T>);
+    Block<T> total = Block<T>::load(sums + panel * lanes<T>);
+    for (Index start = 0; start < pixels; start += cached_depth) {
+      Block<T> sum = Block<T>::zero();
+      for (Index p = start; p < min(pixels, start + cached_depth); ++p) sum = sum + Block<T>::load(blocks + panel * plane + p * lanes<T>);
+      total = total + sum;
+    }
+    total.store(sums + panel * lanes<T>);
   }
 }
 
@@ -237,4 +242,5 @@ class PackedBias {
   bool given_;
 };
 
+}  // namespace
 }  // namespace DT_ISA

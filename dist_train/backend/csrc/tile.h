@@ -9,6 +9,7 @@
 #include "kernel.h"
 
 namespace DT_ISA {
+namespace {
 
 #if defined(__AVX512F__)
 constexpr Index vector_bytes = 64;
@@ -251,4 +252,5 @@ static inline void transpose_block(const T* from, Index from_stride, T* to, Inde
     for (Index j = 0; j < lanes<T>; j += n) transpose_square(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
 }
 
+}  // namespace
 }  // namespace DT_ISA

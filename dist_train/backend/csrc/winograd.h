@@ -9,12 +9,10 @@
 #include "sweep.h"
 
 namespace DT_ISA {
+namespace {
 
 constexpr Index points = 16;  // products per tile
-#ifndef ET
-#define ET 48
-#endif
-constexpr Index enough_tiles = ET;  // at a time, for the traffic of the weights
+constexpr Index enough_tiles = 48;  // at a time, for the traffic of the weights
 
 static inline bool suits_winograd(const Sweep& s) {
   const auto suits = [](const Axis& a) { return a.taps == 3 && a.in_step == 1 && a.out_step == 1 && a.high - a.low == 2 && a.result >= 4; };
@@ -309,4 +307,5 @@ static bool winograd_backward_weight(const Sweep& s, Index group, const T* gradi
   return check.sum() == 0;
 }
 
+}  // namespace
 }  // namespace DT_ISA
