@@ -1,4 +1,4 @@
-"""Convolution straight from images packed in the cache, 3 × 3 with stride 1 by Winograd's algorithm, and along the rows where groups are narrow."""
+"""Convolution: 3 × 3 with stride 1 by Winograd, narrow groups along the rows, all else from images packed in the cache."""
 
 from .. import _native
 from ..reference import conv
