@@ -190,10 +190,9 @@ def test_namespaces_go_when_the_block_fails(two_nodes):
 @pytest.mark.parametrize("number, left", [(signal.SIGTERM, False), (signal.SIGKILL, True)])
 def test_a_process_that_is_ended_leaves_nothing_for_good(two_nodes, number, left):
     two_nodes.close()
+    imports = f"import os, sys, time; sys.path.insert(0, {str(BENCHMARKS)!r}); import network"
     steps = f"network.Network(1, None); os.kill(os.getpid(), {int(number)}); time.sleep(60)"
-    victim = subprocess.Popen(
-        [sys.executable, "-c", f"import os, sys, time; sys.path.insert(0, {str(BENCHMARKS)!r}); import network; {steps}"]
-    )
+    victim = subprocess.Popen([sys.executable, "-c", f"{imports}; {steps}"])
     victim.wait(60)
     assert any(f"-{victim.pid}-" in name for name in networks.namespaces()) == left
     networks.remove_stale()
