@@ -1,4 +1,5 @@
-// Reductions of a row whose order depends on nothing but its length: element i is added to lane i mod 16, and the lanes in pairs.
+// Reductions of a row whose order depends on nothing but its length: element i is added to lane i mod 16, and the lanes in pairs; rows shorter
+// than that are added one by one.
 #pragma once
 
 #include "kernel.h"
@@ -39,17 +40,32 @@ struct Lanes {
 // Σ term(i)
 template <class T, class Term>
 static inline T lane_sum(Index size, const Term& term) {
+  if (size < num_lanes) {
+    T sum = 0;
+    for (Index i = 0; i < size; ++i) sum += term(i);
+    return sum;
+  }
   Lanes<T> lanes(0);
   for_lanes(size, [&](Index i, Index lane) { lanes.lane[lane] += term(i); });
   return lanes.sum();
 }
 
-// The largest element that is not nan; −inf where there is none.
+// The largest element that is not nan; −inf where there is none. Selections, not branches: data decide them.
 template <class T>
 static inline T lane_max(Index size, const T* x) {
-  Lanes<T> lanes(-T(__builtin_inf()));
-  for_lanes(size, [&](Index i, Index lane) { lanes.lane[lane] = x[i] > lanes.lane[lane] ? x[i] : lanes.lane[lane]; });
-  return lanes.joined([](T a, T b) { return a > b ? a : b; });
+  const auto larger = [](T a, T b) { return b > a ? b : a; };
+  const T least = -T(__builtin_inf());
+  if (size < num_lanes) {
+    T top = least;
+    for (Index i = 0; i < size; ++i) top = larger(top, x[i]);
+    return top;
+  }
+  Lanes<T> lanes(least);
+  for (Index i = 0; i < size; i += num_lanes) {
+    const T* part = x + (i + num_lanes <= size ? i : size - num_lanes);  // the last part overlaps the one before
+    for (Index lane = 0; lane < num_lanes; ++lane) lanes.lane[lane] = larger(lanes.lane[lane], part[lane]);
+  }
+  return lanes.joined(larger);
 }
 
 }  // namespace DT_ISA
