@@ -50,22 +50,34 @@ static inline T lane_sum(Index size, const Term& term) {
   return lanes.sum();
 }
 
-// The largest element that is not nan; −inf where there is none. Selections, not branches: data decide them.
 template <class T>
-static inline T lane_max(Index size, const T* x) {
-  const auto larger = [](T a, T b) { return b > a ? b : a; };
-  const T least = -T(__builtin_inf());
-  if (size < num_lanes) {
-    T top = least;
-    for (Index i = 0; i < size; ++i) top = larger(top, x[i]);
-    return top;
+static inline T larger(T a, T b) {
+  return b > a ? b : a;
+}
+
+// The largest of at least `count` elements; the last part overlaps the one before.
+template <Index count, class T>
+static inline T max_of(Index size, const T* x) {
+  T top[count];
+  for (Index lane = 0; lane < count; ++lane) top[lane] = x[lane];
+  for (Index i = count; i < size; i += count) {
+    const T* part = x + (i + count <= size ? i : size - count);
+    for (Index lane = 0; lane < count; ++lane) top[lane] = larger(top[lane], part[lane]);
   }
-  Lanes<T> lanes(least);
-  for (Index i = 0; i < size; i += num_lanes) {
-    const T* part = x + (i + num_lanes <= size ? i : size - num_lanes);  // the last part overlaps the one before
-    for (Index lane = 0; lane < num_lanes; ++lane) lanes.lane[lane] = larger(lanes.lane[lane], part[lane]);
-  }
-  return lanes.joined(larger);
+#pragma GCC unroll 6
+  for (Index width = count / 2; width; width /= 2)
+    for (Index lane = 0; lane < width; ++lane) top[lane] = larger(top[lane], top[lane + width]);
+  return top[0];
+}
+
+// The largest element; with nan among them, any. Selections instead of branches: the data would decide them.
+template <class T>
+static inline T max_of(Index size, const T* x) {
+  if (size >= 64) return max_of<64>(size, x);
+  if (size >= 16) return max_of<16>(size, x);
+  T top = -T(__builtin_inf());
+  for (Index i = 0; i < size; ++i) top = larger(top, x[i]);
+  return top;
 }
 
 }  // namespace DT_ISA

@@ -4,8 +4,7 @@
 
 namespace DT_ISA {
 
-// Rows are taken in blocks of about this many elements: the exponentials of a block are one loop, which short rows need, and a block
-// stays in the first-level cache.
+// Rows are taken in blocks of about this many elements, which stay in the first-level cache.
 static constexpr Index block_size = 2048, grain = 32768;
 
 template <class Piece>
@@ -18,21 +17,27 @@ static void for_blocks(Index rows, Index width, const Piece& piece) {
 }
 
 template <class T>
-static inline void exponentials(Index size, T* x) {
-  for (Index i = 0; i < size; ++i) x[i] = exp_of_negative(x[i]);
+static void subtract_and_exponentiate(Index size, const T* x, T top, T* y) {
+#pragma GCC ivdep
+  for (Index i = 0; i < size; ++i) y[i] = exp_of_negative(x[i] - top);
 }
 
-// y = exp(x − maximum of the row), with the maxima and the sums of y.
+// y = exp(x − maximum of the row), with the maxima and the sums of y. The exponentials of short rows are one loop over all of them.
 template <class T>
 static void exponentials_of_rows(Index rows, Index width, const T* x, T* y, T* maxima, T* sums) {
+  const bool wide = width >= 64;
   for (Index r = 0; r < rows; ++r) {
     const T* in = x + r * width;
     T* out = y + r * width;
-    const T top = maxima[r] = lane_max(width, in);
+    const T top = maxima[r] = max_of(width, in);
+    if (wide) {
+      subtract_and_exponentiate(width, in, top, out);
+    } else {
 #pragma GCC ivdep
-    for (Index i = 0; i < width; ++i) out[i] = in[i] - top;
+      for (Index i = 0; i < width; ++i) out[i] = in[i] - top;
+    }
   }
-  exponentials(rows * width, y);
+  if (!wide) subtract_and_exponentiate(rows * width, y, T(0), y);
   for (Index r = 0; r < rows; ++r) {
     const T* out = y + r * width;
     sums[r] = lane_sum<T>(width, [=](Index i) { return out[i]; });
