@@ -15,7 +15,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,13 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return list(statistics.quantiles(values, n=4, method="inclusive")) if len(values) > 1 else [values[0]] * 3
 
 
-def ratios(times: Mapping[str, Sequence[float]], name: str, others: Iterable[str]) -> dict[str, Any]:
-    """The median of `name` over that of the fastest of `others`, and the quartiles of the ratio round by round."""
+def ratios(times: Mapping[str, Sequence[float]], name: str, others: Collection[str]) -> dict[str, Any]:
+    """The median of `name` over that of the fastest of `others`; the same of the least times; quartiles of the ratio round by round."""
     best = min(others, key=lambda other: statistics.median(times[other]))
     return {
         "against": best,
         "ratio": statistics.median(times[name]) / statistics.median(times[best]),
+        "ratio_of_least": min(times[name]) / min(min(times[other]) for other in others),
         "quartiles": quartiles([a / b for a, b in zip(times[name], times[best])]),
     }
 
@@ -179,9 +180,17 @@ def header() -> dict[str, Any]:
         "command": command(),
         "ranks": world_size(),
         "threads": os.environ["OMP_NUM_THREADS"],
+        "kernels": kernels(),
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def kernels() -> str:
+    """What computes for us, without the place of a library."""
+    from dist_train.backend import native
+
+    return native.describe().partition(" (")[0]
 
 
 def command() -> str:

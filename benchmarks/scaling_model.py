@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 BLOCK = 1024  # elements; slices are whole blocks
 ITEM = 4  # bytes of a float32
-RECORD_ITEM = 8  # bytes; the step's record is float64
-HEADER, PER_MICRO_BATCH = 4, 2  # numbers in the record
+RECORD_ITEM, LINE = 8, 64  # bytes; the step's record is float64, and a rank's part of it is whole cache lines
+HEADER, PER_MICRO_BATCH = 4, 2  # numbers in a rank's part, which also has one for each block of its slice
 BUCKET = 32 * 2**20  # bytes of partial sums that a rank receives at a time
 # MPICH's choices (its variables MPIR_CVAR_ALLGATHER_SHORT_MSG_SIZE, ..._LONG_MSG_SIZE, MPIR_CVAR_ALLTOALL_THROTTLE)
 SHORT, LONG, THROTTLE = 80 * 1024, 512 * 1024, 32
@@ -43,12 +43,11 @@ class Link:
 @dataclass(frozen=True)
 class Machine:
     """A node: bytes a second of its memory (all ranks together), seconds a barrier of its ranks takes for each doubling of their number,
-    seconds that reading one rank's entry in the step's record takes, and its links inside and outside."""
+    seconds that reading one rank's entry in the step's record takes, and the link that joins it to the others."""
 
     bandwidth: float
     barrier: float
     entry: float
-    inside: Link
     outside: Link
 
 
@@ -79,9 +78,13 @@ def slice_bytes(parameters: int, parts: int) -> int:
     return -(-blocks(parameters) // parts) * BLOCK * ITEM
 
 
-def fold_bytes(parameters: int, ranks: int) -> int:
-    """What a node moves in memory to add up its ranks' gradients: each is read, the sum is written. Nothing on one rank."""
-    return (ranks + 1) * blocks(parameters) * BLOCK * ITEM if ranks > 1 else 0
+def fold_bytes(parameters: int, nodes: int, ranks: int, sums: int = 1) -> int:
+    """What a node moves in memory. Its own slice: its ranks' gradients and the other nodes' sums are read, the total is written. The
+    other slices: its ranks' gradients are read and its sum written, unless it has only one. A lone rank reads its gradient."""
+    whole, own = blocks(parameters) * BLOCK * ITEM, slice_bytes(parameters, nodes)
+    sources = ranks + (nodes - 1) * sums
+    others = (ranks + 1) * (whole - own) if ranks > 1 else 0
+    return others + (sources + 1 if sources > 1 else 1) * own
 
 
 def exchange_bytes(parameters: int, nodes: int, sums: int = 1) -> int:
@@ -95,8 +98,13 @@ def gather_bytes(parameters: int, nodes: int) -> int:
 
 
 def record_bytes(parameters: int, size: int) -> int:
-    """The record that every rank receives: a header and sums of each rank, and the square of each of the gradient's blocks."""
-    return RECORD_ITEM * (size * (HEADER + PER_MICRO_BATCH) + blocks(parameters))
+    """The record that every node has at the end, with a part for each rank."""
+    base, larger = divmod(blocks(parameters), size)
+    return (size - larger) * _part_bytes(base) + larger * _part_bytes(base + 1)
+
+
+def _part_bytes(rank_blocks: int) -> int:
+    return -(-(HEADER + PER_MICRO_BATCH + rank_blocks) * RECORD_ITEM // LINE) * LINE
 
 
 def num_sums(nodes: int, ranks: int) -> int:
@@ -112,20 +120,6 @@ def num_sums(nodes: int, ranks: int) -> int:
 # seconds
 
 
-def all_gather(total: int, nodes: int, ranks: int, machine: Machine) -> float:
-    """Every rank gets `total` bytes, in equal parts of all ranks."""
-    size = nodes * ranks
-    if size == 1:
-        return 0.0
-    inside, outside = _hop(machine.inside), _hop(machine.outside)
-    rate = machine.outside.rate if nodes > 1 else machine.inside.rate
-    if _in_rounds(total, size):
-        # each round doubles what a rank has; in the last ones all ranks of a node send all they have through its one link
-        across = ranks * total * (nodes - 1) / nodes if nodes > 1 else total
-        return _rounds(ranks) * inside + _rounds(nodes) * outside + across / rate
-    return (nodes - 1) * outside + (size - nodes) * inside + total / rate  # a ring: everything comes into each node once
-
-
 def exchange(parameters: int, job: Job, machine: Machine, sums: int) -> float:
     """The all-to-all of every lane, each rank with one in each other node; `THROTTLE` messages are on their way at a time."""
     if job.nodes == 1:
@@ -137,51 +131,43 @@ def exchange(parameters: int, job: Job, machine: Machine, sums: int) -> float:
     return buckets * messages + exchange_bytes(parameters, job.nodes, sums) / link.rate
 
 
-def gather(parameters: int, job: Job, machine: Machine) -> float:
-    """The all-gather of every lane."""
+def gather(total: int, received: int, job: Job, link: Link) -> float:
+    """The all-gathers of all lanes together, of `total` bytes, of which `received` come from other nodes."""
     if job.nodes == 1:
         return 0.0
-    hops = _rounds(job.nodes) if _in_rounds(slice_bytes(parameters, job.ranks), job.nodes) else job.nodes - 1
-    return hops * _hop(machine.outside) + gather_bytes(parameters, job.nodes) / machine.outside.rate
+    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message) + received / link.rate
 
 
-def _in_rounds(total: int, size: int) -> bool:
-    """Whether an all-gather goes by recursive doubling or Bruck's algorithm rather than round a ring."""
-    return total < SHORT or (total < LONG and size & (size - 1) == 0)
+def _hops(total: int, size: int) -> int:
+    """Messages one after another in an all-gather: by recursive doubling or Bruck's algorithm, or round a ring."""
+    in_rounds = total < SHORT or (total < LONG and size & (size - 1) == 0)
+    return _rounds(size) if in_rounds else size - 1
 
 
 def _rounds(size: int) -> int:
     return (size - 1).bit_length()
 
 
-def _hop(link: Link) -> float:
-    return link.latency + link.message
-
-
 def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
     """Seconds of each part of a step, as if they ran one after another."""
-    psi, sums = work.parameters, num_sums(job.nodes, job.ranks)
-    bandwidth = machine.bandwidth / job.sharing
-    add_bytes = (job.nodes * sums + 1) * slice_bytes(psi, job.nodes) if job.nodes > 1 else 0
+    psi, link, sums = work.parameters, machine.outside, num_sums(job.nodes, job.ranks)
+    whole, record = blocks(psi) * BLOCK * ITEM, record_bytes(psi, job.size)
+    elsewhere = record * (job.nodes - 1) // job.nodes
     return {
         "compute": work.compute * job.crowding,
-        "fold": fold_bytes(psi, job.ranks) / bandwidth,
+        "fold": fold_bytes(psi, job.nodes, job.ranks, sums) / (machine.bandwidth / job.sharing),
         "exchange": exchange(psi, job, machine, sums),
-        "addition": add_bytes / bandwidth,
-        "record": all_gather(record_bytes(psi, job.size), job.nodes, job.ranks, machine) + job.size * machine.entry * job.crowding,
-        "update": work.update * slice_bytes(psi, job.size) / (blocks(psi) * BLOCK * ITEM) * job.crowding,
-        "gather": gather(psi, job, machine),
-        "barriers": 2 * _rounds(job.ranks) * machine.barrier * job.crowding,
+        "record": gather(record, elsewhere, job, link) + job.size * machine.entry * job.crowding,
+        "update": work.update * slice_bytes(psi, job.size) / whole * job.crowding,
+        "gather": gather(whole, gather_bytes(psi, job.nodes), job, link),
+        "barriers": 3 * _rounds(job.ranks) * machine.barrier * job.crowding,
     }
 
 
 def step_seconds(work: Work, job: Job, machine: Machine, *, overlap: bool) -> float:
-    """The whole step. With `overlap` what happens between nodes hides behind the backward pass, as far as that is long enough."""
+    """The whole step. With `overlap` the exchange hides behind the backward pass, as far as that is long enough."""
     parts = step_parts(work, job, machine)
-    total = sum(parts.values())
-    if not overlap:
-        return total
-    return total - min(work.backward * job.crowding, parts["exchange"] + parts["addition"])
+    return sum(parts.values()) - (min(work.backward * job.crowding, parts["exchange"]) if overlap else 0.0)
 
 
 def first_above(parts: dict[int, dict[str, float]], name: str, fraction: float) -> int | None:

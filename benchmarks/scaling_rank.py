@@ -36,7 +36,7 @@ class Training:
         self.model = workload.build(dt)
         self.optimizer = dt.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
         if distributed:
-            self.model, self.optimizer, _ = dt.distribute(self.model, self.optimizer)  # type: ignore[operator]
+            self.model, self.optimizer, _ = dt.distribute(self.model, self.optimizer)
         self.criterion = loss_of(dt, workload.tokens)
 
     def forward(self) -> None:

@@ -46,7 +46,7 @@ def ours(workload: Workload, batches: Batches, weights: Weights = None) -> Train
     model = workload.build(dt)
     if weights:
         model.load_state_dict(weights)
-    model, optimizer, _ = dt.distribute(model, dt.optim.Adam(model.parameters()))  # type: ignore[operator]
+    model, optimizer, _ = dt.distribute(model, dt.optim.Adam(model.parameters()))
     return Trainer(dt, workload, model, optimizer, batches)
 
 

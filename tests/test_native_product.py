@@ -10,7 +10,7 @@ import pytest
 from native_cases import Case, check_case, needs_native
 
 from dist_train.backend.native import available
-from dist_train.backend.reference.product import product
+from dist_train.backend.reference.product import linear, product
 
 pytestmark = needs_native
 
@@ -61,6 +61,21 @@ def make(m: int, n: int, k: int) -> Any:
 
 CASES = [Case(f"{m}x{n}x{k}", product, make(m, n, k), rtol=4 * k, special=False, products=True) for m, n, k in SHAPES if min(m, n, k) > 1]
 
+
+def make_linear(shape: tuple[int, ...], n: int, bias: bool) -> Any:
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        x, weight, b = (rng.standard_normal(s).astype(dtype) for s in (shape, (n, shape[-1]), (n,)))
+        return [x, weight, b if bias else None], {}
+
+    return make
+
+
+LINEAR = [((64, 784), 28), ((3, 5, 7), 11), ((1, 1), 1), ((1, 9), 1), ((2, 3, 4, 600), 40), ((130, 20), 33)]
+CASES += [
+    Case(f"{s}-{n}-{b}", linear, make_linear(s, n, b), rtol=4 * s[-1], special=False, products=True)
+    for s, n in LINEAR
+    for b in (True, False)
+]
 
 own = pytest.mark.skipif(bool(os.environ.get("DIST_TRAIN_BLAS")), reason="DIST_TRAIN_BLAS takes a library, whose bits are its own")
 
