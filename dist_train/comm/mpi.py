@@ -18,9 +18,11 @@ import numpy as np
 
 from ..backend.device import array_module, is_device_array, to_host
 from . import node as node_
+from . import worker as worker_
 from .base import Array, Communicator
 from .farewell import Calls, watch_over
 from .launch import Launch
+from .link import Link, measure
 from .node import Layout, SharedNode, alone
 from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
 
@@ -42,7 +44,7 @@ def connect(launch: Launch) -> MPICommunicator:
         ) from error
     _check_size(MPI, launch)
     world = MPICommunicator(MPI.COMM_WORLD.Dup())
-    watch_over(world.calls, MPI.COMM_WORLD.Dup(), MPI, (__file__, node_.__file__))
+    watch_over(world.calls, MPI.COMM_WORLD.Dup(), MPI, (__file__, node_.__file__, worker_.__file__))
     return world
 
 
@@ -73,6 +75,7 @@ class MPICommunicator(Communicator):
         self._comm, self._mpi = comm, MPI
         self.calls = Calls()
         self._nodes: Layout | None = None
+        self._link: Link | None = None
         self._said = False
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -140,6 +143,17 @@ class MPICommunicator(Communicator):
         lane.rank, lane.size = lane._comm.Get_rank(), lane._comm.Get_size()
         lane._nodes = None
         return Layout(node, lane, lane.all_gather_object(node.all_gather_ranks(self.rank)))
+
+    def link(self, layout: Layout) -> Link | None:
+        if self._link is None and layout.lane.size > 1:
+            self._link = measure(layout.lane, self)
+        return self._link
+
+    def worker(self, layout: Layout) -> worker_.Worker:
+        wanted = os.environ.get("DIST_TRAIN_OVERLAP", "1") != "0" and self._mpi.Query_thread() >= self._mpi.THREAD_MULTIPLE
+        if layout.lane.size == 1 or not self.all_gather(np.array(wanted)).all():
+            return worker_.Worker(layout)
+        return worker_.ThreadWorker(layout.duplicate(), self.calls)
 
     def _say_once(self, reason: str) -> None:
         if self.rank == 0 and not self._said:

@@ -1,4 +1,5 @@
-// Reductions of a row whose order depends on nothing but its length: element i is added to lane i mod 16, and the lanes in pairs.
+// Reductions of a row whose order depends on nothing but its length: element i is added to lane i mod 16, and the lanes in pairs; rows shorter
+// than that are added one by one.
 #pragma once
 
 #include "kernel.h"
@@ -39,17 +40,44 @@ struct Lanes {
 // Σ term(i)
 template <class T, class Term>
 static inline T lane_sum(Index size, const Term& term) {
+  if (size < num_lanes) {
+    T sum = 0;
+    for (Index i = 0; i < size; ++i) sum += term(i);
+    return sum;
+  }
   Lanes<T> lanes(0);
   for_lanes(size, [&](Index i, Index lane) { lanes.lane[lane] += term(i); });
   return lanes.sum();
 }
 
-// The largest element that is not nan; −inf where there is none.
 template <class T>
-static inline T lane_max(Index size, const T* x) {
-  Lanes<T> lanes(-T(__builtin_inf()));
-  for_lanes(size, [&](Index i, Index lane) { lanes.lane[lane] = x[i] > lanes.lane[lane] ? x[i] : lanes.lane[lane]; });
-  return lanes.joined([](T a, T b) { return a > b ? a : b; });
+static inline T larger(T a, T b) {
+  return b > a ? b : a;
+}
+
+// The largest of at least `count` elements; the last part overlaps the one before.
+template <Index count, class T>
+static inline T max_of(Index size, const T* x) {
+  T top[count];
+  for (Index lane = 0; lane < count; ++lane) top[lane] = x[lane];
+  for (Index i = count; i < size; i += count) {
+    const T* part = x + (i + count <= size ? i : size - count);
+    for (Index lane = 0; lane < count; ++lane) top[lane] = larger(top[lane], part[lane]);
+  }
+#pragma GCC unroll 6
+  for (Index width = count / 2; width; width /= 2)
+    for (Index lane = 0; lane < width; ++lane) top[lane] = larger(top[lane], top[lane + width]);
+  return top[0];
+}
+
+// The largest element; with nan among them, any. Selections instead of branches: the data would decide them.
+template <class T>
+static inline T max_of(Index size, const T* x) {
+  if (size >= 64) return max_of<64>(size, x);
+  if (size >= 16) return max_of<16>(size, x);
+  T top = -T(__builtin_inf());
+  for (Index i = 0; i < size; ++i) top = larger(top, x[i]);
+  return top;
 }
 
 }  // namespace DT_ISA
