@@ -24,7 +24,7 @@ from .farewell import Calls, watch_over
 from .launch import Launch
 from .link import Link, measure
 from .node import Layout, SharedNode, alone
-from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
+from .threads import available_cores, blas_threads, chosen_by_user, pin_threads
 
 _CHUNK = 2**30  # bytes per call: Open MPI 5 fails above 2**31 - 1
 
@@ -84,7 +84,7 @@ class MPICommunicator(Communicator):
         node.Free()
         self._crowded = self.local_size > len(cores)
         if not chosen_by_user():
-            pin_blas_threads(max(1, len(cores) // self.local_size))
+            pin_threads(max(1, len(cores) // self.local_size))
         self.threads = blas_threads()
 
     def _count(self, name: str, nbytes: int) -> None:
