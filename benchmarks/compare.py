@@ -6,8 +6,9 @@
 
 On one rank PyTorch runs without DistributedDataParallel, with its default and its fused Adam. On several it runs over gloo with
 gradient_as_bucket_view: default Adam, fused Adam, and fused Adam in ZeroRedundancyOptimizer. The ratio is ours ÷ the fastest of them: of
-medians, then the three quartiles of the ratio round by round. JAX, on one rank, is jit of the whole step in a process of its own that is
-bound to one core and measured in turn with the others, where it is installed (or DIST_TRAIN_JAX_PYTHON names an interpreter that has it).
+medians; of the least times, where others disturb the machine; and the three quartiles of the ratio round by round. JAX, on one rank, is jit
+of the whole step in a process of its own that is bound to one core and measured in turn with the others, where it is installed (or
+DIST_TRAIN_JAX_PYTHON names an interpreter that has it).
 
 All begin from the same weights and see the same batches; before anything is timed their first losses are compared. While timing, the
 learning rate is so small that nothing is learned: a model that knows its batches by heart has gradients of zero, and denormal moments.
@@ -18,7 +19,6 @@ is the step with every size shrunk to the least: the same operations on a few nu
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import statistics
@@ -36,6 +36,7 @@ import report  # before NumPy: it sets the number of threads
 # isort: split
 import numpy as np
 from floor import floor, gigaflops
+from training import Batches, ours, pytorch
 from workloads import SMALLEST, WORKLOADS, Workload, loss_of, num_parameters
 
 import dist_train as dt
@@ -44,38 +45,10 @@ CHECKED_STEPS = 4
 LEARNING_RATE = 1e-6  # while timing
 NUM_BATCHES = 8
 PARTS = ("forward", "backward", "reduce", "update", "data")
-Batches = Sequence[tuple[Any, Any]]
-
-
-class Trainer:
-    """The loop of one library: `step` draws the next batch, which lies in memory."""
-
-    def __init__(self, library: Any, workload: Workload, model: Any, optimizer: Any, batches: Batches) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.criterion = loss_of(library, workload.tokens)
-        self.batches = itertools.cycle([(library.tensor(x), library.tensor(y)) for x, y in batches])
-
-    def step(self) -> Any:
-        inputs, labels = next(self.batches)
-        self.optimizer.zero_grad()
-        loss = self.criterion(self.model(inputs), labels)
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def losses(self, count: int) -> list[float]:
-        return [self.step().item() for _ in range(count)]
-
-    def set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def seconds(self, count: int) -> float:
-        return report.seconds(self.step, count)
 
 
 class JaxTrainer:
-    """The same interface to a process that runs jax_worker.py."""
+    """The interface of `Trainer` to a process that runs jax_worker.py."""
 
     def __init__(self, python: str, name: str, weights: dict[str, Any], batches: Batches) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -118,40 +91,22 @@ def jax_python() -> str | None:
     return named if report.world_size() == 1 else None
 
 
-def ours(workload: Workload, weights: dict[str, Any], batches: Batches) -> Trainer:
-    model = workload.build(dt)
-    model.load_state_dict(weights)
-    model, optimizer, _ = dt.distribute(model, dt.optim.Adam(model.parameters()))  # type: ignore[operator]
-    return Trainer(dt, workload, model, optimizer, batches)
-
-
-def pytorch(torch: Any, workload: Workload, weights: dict[str, Any], batches: Batches, fused: bool, zero: bool) -> Trainer:
-    model = workload.build(torch)
-    model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    if report.world_size() > 1:
-        model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
-    adam = torch.optim.Adam
-    if zero:
-        from torch.distributed.optim import ZeroRedundancyOptimizer
-
-        optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=adam, fused=fused)
-    else:
-        optimizer = adam(model.parameters(), fused=fused)
-    return Trainer(torch, workload, model, optimizer, batches)
-
-
 def contestants(torch: Any, name: str, workload: Workload, batches: Batches) -> dict[str, Any]:
     """Everyone's trainer from the same weights, ours last."""
     weights = initial_weights(torch, workload)
     trainers: dict[str, Any] = {}
     if torch:
-        label = "torch" if report.world_size() == 1 else "ddp"
-        variants = {label: (False, False), f"{label}_fused": (True, False), **({"ddp_zero": (True, True)} if label == "ddp" else {})}
-        trainers |= {variant: pytorch(torch, workload, weights, batches, *flags) for variant, flags in variants.items()}
+        trainers |= {variant: pytorch(workload, batches, weights, **options) for variant, options in _variants().items()}
     python = jax_python()
     if python:
         trainers["jax"] = JaxTrainer(python, name, weights, batches)
-    return {**trainers, "ours": ours(workload, weights, batches)}
+    return {**trainers, "ours": ours(workload, batches, weights)}
+
+
+def _variants() -> dict[str, dict[str, bool]]:
+    if report.world_size() == 1:
+        return {"torch": {"fused": False}, "torch_fused": {"fused": True}}
+    return {"ddp": {"fused": False}, "ddp_fused": {"fused": True}, "ddp_zero": {"fused": True, "zero": True}}
 
 
 def initial_weights(torch: Any, workload: Workload) -> dict[str, Any]:
@@ -220,7 +175,7 @@ def split(workload: Workload, steps: int) -> dict[str, float]:
     """
     model = workload.build(dt)
     optimizer = dt.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    model, optimizer, loader = dt.distribute(model, optimizer, _loader(workload))  # type: ignore[operator]
+    model, optimizer, loader = dt.distribute(model, optimizer, _loader(workload))
     clock, criterion = Clock(), loss_of(dt, workload.tokens)
     driver = optimizer._driver
     for name in ("_end_micro_batch", "_reduce"):
@@ -259,8 +214,7 @@ def python_milliseconds(name: str, rounds: int) -> float:
     """The step with every size shrunk to the least."""
     workload = SMALLEST[name]
     rng = np.random.default_rng(0)
-    weights = {key: value.numpy() for key, value in workload.build(dt).state_dict().items()}
-    trainer = ours(workload, weights, [workload.batch(rng)] * NUM_BATCHES)
+    trainer = ours(workload, [workload.batch(rng)] * NUM_BATCHES)
     trainer.set_rate(LEARNING_RATE)
     measurement = timed(trainer, 0.05)
     return 1e3 * statistics.median(measurement() for _ in range(rounds))
@@ -280,11 +234,11 @@ def analyse(torch: Any, name: str, workload: Workload, parameters: int, rounds: 
 
 def show(rows: Sequence[dict[str, Any]]) -> str:
     names = list(rows[0]["milliseconds"])
-    lines: list[list[Any]] = [["milliseconds a step", *names, "ratio", "round by round", "", "", "/ jax"]]
+    lines: list[list[Any]] = [["milliseconds a step", *names, "ratio", "of least", "round by round", "", "", "/ jax"]]
     for row in rows:
         medians = [row["milliseconds"][name][1] for name in names]
-        quartiles = row.get("quartiles", [None] * 3)
-        lines.append([row["workload"], *medians, row.get("ratio"), *quartiles, row.get("jax", {}).get("ratio")])
+        ratios = [row.get("ratio"), row.get("ratio_of_least"), *row.get("quartiles", [None] * 3)]
+        lines.append([row["workload"], *medians, *ratios, row.get("jax", {}).get("ratio")])
     return report.table(lines)
 
 
@@ -302,6 +256,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="*", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--seconds", type=float, default=0.05, help="length of one measurement")
     parser.add_argument("--smallest", action="store_true", help="every workload in its smallest size: a test of this program")
+    parser.add_argument("--brief", action="store_true", help="only the first table")
     args = parser.parse_args()
     torch = report.join_torch()
     rows = []
@@ -309,9 +264,11 @@ def main() -> None:
         workload = SMALLEST[name] if args.smallest else WORKLOADS[name]
         report.progress(f"{name}: {report.world_size()} rank(s), {args.rounds} rounds")
         row = {"workload": name, **compare(torch, name, workload, args.rounds, args.seconds)}
-        rows.append(row | analyse(torch, name, workload, row["parameters"], args.rounds, row["milliseconds"]["ours"][1]))
+        parts = {} if args.brief else analyse(torch, name, workload, row["parameters"], args.rounds, row["milliseconds"]["ours"][1])
+        rows.append(row | parts)
     if report.rank() == 0:
-        print(show(rows), show_parts(rows), sep="\n\n")
+        print(f"{report.world_size()} rank(s); ours: {report.kernels()}")
+        print(show(rows), *([] if args.brief else [show_parts(rows)]), sep="\n\n")
     report.write(args.json, rows)
     report.leave_torch()
 

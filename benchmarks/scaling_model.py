@@ -6,26 +6,32 @@ Nothing here is fitted to whole steps; the constants are measured on their own (
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from types import SimpleNamespace
+from typing import Any
 
 BLOCK = 1024  # elements; slices are whole blocks
 ITEM = 4  # bytes of a float32
-RECORD_ITEM = 8  # bytes; the step's record is float64
-HEADER, PER_MICRO_BATCH = 4, 2  # numbers in the record
-BUCKET = 32 * 2**20  # bytes of partial sums that a rank receives at a time
+RECORD_ITEM, LINE = 8, 64  # bytes; the step's record is float64, and a rank's part of it is whole cache lines
+HEADER, PER_MICRO_BATCH = 4, 2  # numbers in a rank's part, which also has one for each block of its slice
 # MPICH's choices (its variables MPIR_CVAR_ALLGATHER_SHORT_MSG_SIZE, ..._LONG_MSG_SIZE, MPIR_CVAR_ALLTOALL_THROTTLE)
 SHORT, LONG, THROTTLE = 80 * 1024, 512 * 1024, 32
 
 
 @dataclass(frozen=True)
 class Work:
-    """A model: its parameters, and the seconds of one rank for a micro-batch, and for the optimizer's rule on all of them."""
+    """A model: the sizes of its parameters, and the seconds of one rank for a micro-batch, and for the optimizer's rule on all of them."""
 
-    parameters: int
+    sizes: Sequence[int]
     forward: float
     backward: float
     update: float
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.sizes)
 
     @property
     def compute(self) -> float:
@@ -44,12 +50,11 @@ class Link:
 @dataclass(frozen=True)
 class Machine:
     """A node: bytes a second of its memory (all ranks together), seconds a barrier of its ranks takes for each doubling of their number,
-    seconds that reading one rank's entry in the step's record takes, and its links inside and outside."""
+    seconds that reading one rank's entry in the step's record takes, and the link that joins it to the others."""
 
     bandwidth: float
     barrier: float
     entry: float
-    inside: Link
     outside: Link
 
 
@@ -80,9 +85,13 @@ def slice_bytes(parameters: int, parts: int) -> int:
     return -(-blocks(parameters) // parts) * BLOCK * ITEM
 
 
-def fold_bytes(parameters: int, ranks: int) -> int:
-    """What a node moves in memory to add up its ranks' gradients: each is read, the sum is written. Nothing on one rank."""
-    return (ranks + 1) * blocks(parameters) * BLOCK * ITEM if ranks > 1 else 0
+def fold_bytes(parameters: int, nodes: int, ranks: int, sums: int = 1) -> int:
+    """What a node moves in memory. Its own slice: its ranks' gradients and the other nodes' sums are read, the total is written. The
+    other slices: its ranks' gradients are read and its sum written, unless it has only one. A lone rank reads its gradient."""
+    whole, own = blocks(parameters) * BLOCK * ITEM, slice_bytes(parameters, nodes)
+    sources = ranks + (nodes - 1) * sums
+    others = (ranks + 1) * (whole - own) if ranks > 1 else 0
+    return others + (sources + 1 if sources > 1 else 1) * own
 
 
 def exchange_bytes(parameters: int, nodes: int, sums: int = 1) -> int:
@@ -96,8 +105,13 @@ def gather_bytes(parameters: int, nodes: int) -> int:
 
 
 def record_bytes(parameters: int, size: int) -> int:
-    """The record that every rank receives: a header and sums of each rank, and the square of each of the gradient's blocks."""
-    return RECORD_ITEM * (size * (HEADER + PER_MICRO_BATCH) + blocks(parameters))
+    """The record that every node has at the end, with a part for each rank."""
+    base, larger = divmod(blocks(parameters), size)
+    return (size - larger) * _part_bytes(base) + larger * _part_bytes(base + 1)
+
+
+def _part_bytes(rank_blocks: int) -> int:
+    return -(-(HEADER + PER_MICRO_BATCH + rank_blocks) * RECORD_ITEM // LINE) * LINE
 
 
 def num_sums(nodes: int, ranks: int) -> int:
@@ -110,68 +124,106 @@ def num_sums(nodes: int, ranks: int) -> int:
     return max(len(subtrees((node * ranks, (node + 1) * ranks), (0, size))) for node in range(nodes))
 
 
+def buckets_of(work: Work, job: Job, machine: Machine) -> list[int]:
+    """Parameters of each bucket, as the package cuts them for such links; all in one where there is nothing to overlap with."""
+    from dist_train.distributed.buckets import cut
+
+    if job.nodes == 1:
+        return [work.parameters]
+    arrays = [SimpleNamespace(size=size, nbytes=size * ITEM) for size in work.sizes]
+    named: list[Any] = [(index, "", SimpleNamespace(array=array)) for index, array in enumerate(arrays)]
+    return [sum(parameter.array.size for _, _, parameter in bucket) for bucket in cut([named], bucket_bytes(job, machine))]
+
+
+def bucket_bytes(job: Job, machine: Machine) -> int:
+    """The least size of a bucket, from what a rank finds when it measures its lane."""
+    from dist_train.comm import link
+    from dist_train.distributed import buckets
+
+    return buckets.bucket_bytes(link.Link(_messages(job, machine, 1), machine.outside.rate / job.ranks))
+
+
 # seconds
 
 
-def all_gather(total: int, nodes: int, ranks: int, machine: Machine) -> float:
-    """Every rank gets `total` bytes, in equal parts of all ranks."""
-    size = nodes * ranks
-    if size == 1:
-        return 0.0
-    link = machine.outside if nodes > 1 else machine.inside
-    hop = link.latency + link.message
-    if total < SHORT or (total < LONG and size & (size - 1) == 0):
-        # in rounds of doubling; in the last ones all ranks of a node send what they have through its one link
-        across = ranks * total * (nodes - 1) / nodes if nodes > 1 else total
-        return math.ceil(math.log2(size)) * hop + across / link.rate
-    return (size - 1) * hop + total / link.rate  # a ring: everything comes once into each node
-
-
 def exchange(parameters: int, job: Job, machine: Machine, sums: int) -> float:
-    """The all-to-all of every lane, each rank with one in each other node; `THROTTLE` messages are on their way at a time."""
+    """The all-to-all of every lane, each rank with one in each other node, in pieces of what it may receive at a time."""
     if job.nodes == 1:
         return 0.0
-    received = job.nodes * sums * slice_bytes(parameters, job.size)
-    buckets = max(1, -(-received // BUCKET))
+    piece = max(BLOCK * ITEM, bucket_bytes(job, machine) // ((job.nodes - 1) * sums))
+    pieces = -(-slice_bytes(parameters, job.size) // piece)
+    return pieces * _messages(job, machine, sums) + exchange_bytes(parameters, job.nodes, sums) / machine.outside.rate
+
+
+def _messages(job: Job, machine: Machine, sums: int) -> float:
+    """An all-to-all of next to nothing; `THROTTLE` messages are on their way at a time."""
     link, partners = machine.outside, job.nodes - 1
-    messages = 2 * sums * partners * link.message + math.ceil(partners / THROTTLE) * link.latency
-    return buckets * messages + exchange_bytes(parameters, job.nodes, sums) / link.rate
+    return 2 * sums * partners * link.message + -(-partners // THROTTLE) * link.latency
 
 
-def gather(parameters: int, job: Job, machine: Machine) -> float:
-    """The all-gather of every lane."""
+def gather(total: int, received: int, job: Job, link: Link) -> float:
+    """The all-gathers of all lanes together, of `total` bytes, of which `received` come from other nodes."""
     if job.nodes == 1:
         return 0.0
-    link, lane = machine.outside, slice_bytes(parameters, job.ranks)
-    in_rounds = lane < SHORT or (lane < LONG and job.nodes & (job.nodes - 1) == 0)
-    hops = math.ceil(math.log2(job.nodes)) if in_rounds else job.nodes - 1
-    return hops * (link.latency + link.message) + gather_bytes(parameters, job.nodes) / link.rate
+    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message) + received / link.rate
+
+
+def _hops(total: int, size: int) -> int:
+    """Messages one after another in an all-gather: by recursive doubling or Bruck's algorithm, or round a ring."""
+    in_rounds = total < SHORT or (total < LONG and size & (size - 1) == 0)
+    return _rounds(size) if in_rounds else size - 1
+
+
+def _rounds(size: int) -> int:
+    return (size - 1).bit_length()
 
 
 def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
     """Seconds of each part of a step, as if they ran one after another."""
-    psi, sums = work.parameters, num_sums(job.nodes, job.ranks)
-    bandwidth = machine.bandwidth / job.sharing
-    add_bytes = (job.nodes * sums + 1) * slice_bytes(psi, job.nodes) if job.nodes > 1 else 0
+    record = record_bytes(work.parameters, job.size)
+    elsewhere = record * (job.nodes - 1) // job.nodes
+    buckets = [_of_bucket(parameters, work, job, machine) for parameters in buckets_of(work, job, machine)]
     return {
         "compute": work.compute * job.crowding,
-        "fold": fold_bytes(psi, job.ranks) / bandwidth,
-        "exchange": exchange(psi, job, machine, sums),
-        "addition": add_bytes / bandwidth,
-        "record": all_gather(record_bytes(psi, job.size), job.nodes, job.ranks, machine) + job.size * machine.entry * job.crowding,
-        "update": work.update * slice_bytes(psi, job.size) / (blocks(psi) * BLOCK * ITEM) * job.crowding,
-        "gather": gather(psi, job, machine),
-        "barriers": 2 * math.ceil(math.log2(job.ranks)) * machine.barrier * job.crowding if job.ranks > 1 else 0.0,
+        **{name: sum(bucket[name] for bucket in buckets) for name in buckets[0]},
+        "record": gather(record, elsewhere, job, machine.outside) + job.size * machine.entry * job.crowding,
+        "barriers": (2 + len(buckets)) * _rounds(job.ranks) * machine.barrier * job.crowding,
+    }
+
+
+def _of_bucket(parameters: int, work: Work, job: Job, machine: Machine) -> dict[str, float]:
+    """The parts that are there for each bucket."""
+    sums, whole = num_sums(job.nodes, job.ranks), blocks(parameters) * BLOCK * ITEM
+    update = work.update * parameters / work.parameters
+    return {
+        "fold": fold_bytes(parameters, job.nodes, job.ranks, sums) / (machine.bandwidth / job.sharing),
+        "exchange": exchange(parameters, job, machine, sums),
+        "update": update * slice_bytes(parameters, job.size) / whole * job.crowding,
+        "gather": gather(whole, gather_bytes(parameters, job.nodes), job, machine.outside),
     }
 
 
 def step_seconds(work: Work, job: Job, machine: Machine, *, overlap: bool) -> float:
-    """The whole step. With `overlap` what happens between nodes hides behind the backward pass, as far as that is long enough."""
+    """The whole step. With `overlap` a bucket is folded and exchanged while backward makes the next one, which takes as long as its
+    share of the parameters, and the new parameters of a bucket are sent while the next one is updated."""
     parts = step_parts(work, job, machine)
-    total = sum(parts.values())
-    if not overlap:
-        return total
-    return total - min(work.backward * job.crowding, parts["exchange"] + parts["addition"])
+    if job.nodes == 1 or not overlap:
+        return sum(parts.values())
+    sizes = buckets_of(work, job, machine)
+    buckets = [_of_bucket(parameters, work, job, machine) for parameters in sizes]
+    ready = [work.backward * job.crowding * share / work.parameters for share in accumulate(reversed(sizes))]
+    reduced = pipelined(ready, [bucket["fold"] + bucket["exchange"] for bucket in reversed(buckets)])
+    updated = list(accumulate(bucket["update"] for bucket in buckets))
+    published = pipelined(updated, [bucket["gather"] for bucket in buckets])
+    return work.forward * job.crowding + reduced + parts["record"] + parts["barriers"] + published
+
+
+def pipelined(ready: Sequence[float], lengths: Sequence[float]) -> float:
+    """When a worker is done that takes up each job once it is ready, one after another."""
+    end = 0.0
+    for begin, length in zip(ready, lengths):
+        end = max(end, begin) + length
+    return end
 
 
 def first_above(parts: dict[int, dict[str, float]], name: str, fraction: float) -> int | None:

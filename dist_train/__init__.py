@@ -11,6 +11,7 @@ little more than `import numpy`.
 
 import builtins as _builtins
 import importlib as _importlib
+import sys as _sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
@@ -221,7 +222,8 @@ from .random import Generator, default_generator, get_rng_state, initial_seed, m
 if TYPE_CHECKING:
     from . import accelerator, checkpoint, comm, cuda, distributed, nn, optim, utils, vision
     from .checkpoint import Checkpoint, save
-    from .distributed import distribute
+    from .distributed.distribute import distribute
+    from .distributed.memory import memory_report
     from .nn import functional
 
 __version__ = "0.1.0"
@@ -258,6 +260,7 @@ _OBJECTS = {
     "Checkpoint": ".checkpoint",
     "distribute": ".distributed",
     "functional": ".nn",
+    "memory_report": ".distributed",
     "save": ".checkpoint",
 }
 
@@ -288,14 +291,19 @@ def load(f: Any, map_location: Any = None, *, weights_only: _builtins.bool = Tru
     return load(f, map_location, weights_only=weights_only, tensor=Tensor)
 
 
-def _end_all_ranks_on_failure() -> None:
+def _begin_as_rank() -> None:
+    """Under an MPI launch: a failing rank ends all, and rank 0 says when the step will be slow for want of compiled kernels."""
     from .comm.launch import detect_launch
 
     launch = detect_launch()
-    if launch is not None:
-        from .comm.failure import end_all_ranks_on_failure
+    if launch is None:
+        return
+    from .backend import native
+    from .comm.failure import end_all_ranks_on_failure
 
-        end_all_ranks_on_failure(launch)
+    end_all_ranks_on_failure(launch)
+    if launch.rank == 0 and not native.available():
+        print(f"dist_train: {native.describe()}", file=_sys.stderr)
 
 
-_end_all_ranks_on_failure()
+_begin_as_rank()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -98,14 +96,19 @@ class _DefaultGenerator(Generator):
 default_generator = _DefaultGenerator()
 
 
-@contextmanager
-def drawing_from(generator: Generator) -> Iterator[None]:
+class drawing_from:
     """Inside, what this thread draws from the default generator comes from `generator`: others' draws neither move it nor are moved."""
-    previous, _thread.generator = _thread.generator, generator
-    try:
-        yield
-    finally:
-        _thread.generator = previous
+
+    __slots__ = ("_generator", "_previous")
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def __enter__(self) -> None:
+        self._previous, _thread.generator = _thread.generator, self._generator
+
+    def __exit__(self, *_: object) -> None:
+        _thread.generator = self._previous
 
 
 def manual_seed(seed: int) -> Generator:

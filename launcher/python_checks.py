@@ -12,12 +12,8 @@ from launcher.probe import ask_python
 OLDEST = (3, 11)
 ASK_PACKAGE = "import dist_train; print(getattr(dist_train, '__version__', 'unknown version'), dist_train.__file__)"
 ASK_KERNELS = """
-try:
-    from dist_train.backend import native
-except ImportError:
-    print("absent")
-else:
-    print("compiled" if native.available() else "not built")
+from dist_train.backend import native
+print(native.available(), native.describe(), sep="|")
 """
 ASK_BLAS = """
 import json, numpy, threadpoolctl
@@ -52,12 +48,11 @@ def check_package() -> Finding:
 
 def check_kernels() -> Finding:
     answer = ask_python(ASK_KERNELS)
-    if answer.output == "compiled":
-        return Finding(OK, "kernels", "compiled")
-    if answer.output == "absent":
-        return Finding(OK, "kernels", "reference NumPy kernels")
-    detail = "reference NumPy kernels, " + (answer.output if answer.good else answer.error)
-    return Finding(WARN, "kernels", detail, "install a C++ compiler, then reinstall dist-train, for faster steps")
+    compiled, _, detail = answer.output.partition("|")
+    if compiled == "True":
+        return Finding(OK, "kernels", detail)
+    remedy = "install a C++ compiler (and its Python headers), then reinstall dist-train: steps take half to a quarter of the time"
+    return Finding(WARN, "kernels", detail if answer.good else answer.error, remedy)
 
 
 def check_blas() -> Finding:

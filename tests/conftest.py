@@ -7,7 +7,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MAY_BE_SKIPPED = ("needs a GPU", "root may")  # what a machine without a GPU, and the root user, cannot test
+MAY_BE_SKIPPED = ("needs a GPU", "root may", "needs namespaces")  # what a machine without a GPU, the root user, and other users cannot test
 
 
 @pytest.fixture

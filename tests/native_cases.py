@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,7 +39,8 @@ class Case:
 
     `exact`: override and reference have the same bits; else they agree to `rtol` (in units of the type's precision) of the largest
     magnitude of the result. `special`: whether nan, infinities and denormal numbers are put into the floating arguments.
-    `dtypes`: those that the override must not decline.
+    `dtypes`: those that the override must not decline. `products`: whether it multiplies matrices, which the base instruction set rounds
+    otherwise than those with fused multiply-adds.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Case:
     rtol: float = 16.0
     special: bool = True
     dtypes: tuple[str, ...] = ("float32", "float64")
+    products: bool = False
     ignore_special: tuple[int, ...] = field(default=())  # positions of arguments which stay finite
 
     def __str__(self) -> str:
@@ -68,7 +71,10 @@ def check_case(case: Case, situation: str) -> None:
 
 def _check_situation(case: Case, situation: str, dtype: np.dtype[Any], args: list[Any], kwargs: dict[str, Any], expected: Any) -> None:
     override = case.kernel.overrides["numpy"]
-    if situation in ("base", "avx2"):
+    if situation == "base" and case.products:
+        with instruction_set("base"):
+            _compare(case, dtype, _run(override, copy.deepcopy(args), kwargs), expected)
+    elif situation in ("base", "avx2"):
         _check_same_bits_on(situation, override, args, kwargs)
     elif situation == "threads":
         _check_same_bits_with_threads(override, args, kwargs)
@@ -87,19 +93,27 @@ def _check_situation(case: Case, situation: str, dtype: np.dtype[Any], args: lis
         _compare(case, dtype, actual, expected)
 
 
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    from dist_train.backend import _native
+
+    best = _native.instruction_set()
+    _native.set_instruction_set(name)
+    try:
+        yield
+    finally:
+        _native.set_instruction_set(best)
+
+
 def _check_same_bits_on(isa: str, override: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Every instruction set gives the bits of the best one."""
     from dist_train.backend import _native
 
-    best = _native.instruction_set()
-    if isa == "avx2" and best == "base":
+    if isa == "avx2" and _native.instruction_set() == "base":
         pytest.skip("this processor has no AVX2")
     expected = _run(override, copy.deepcopy(args), kwargs)
-    _native.set_instruction_set(isa)
-    try:
+    with instruction_set(isa):
         actual = _run(override, copy.deepcopy(args), kwargs)
-    finally:
-        _native.set_instruction_set(best)
     _assert_same_bits(actual, expected)
 
 

@@ -79,6 +79,24 @@ def test_what_is_kept_is_bounded() -> None:
     assert in_use + kept <= peak + peak // 2
 
 
+def test_what_nobody_asks_for_is_returned() -> None:
+    """Arrays of a size that does not come back wait for a while, then their memory goes; that of sizes that do come back stays."""
+    lonely = [np.empty(5 * 2**20, np.uint8) for _ in range(4)]
+    used = np.empty(7 * 2**20, np.uint8).ctypes.data
+    del lonely
+    before = idle()
+    for _ in range(3 * 4096):
+        assert np.empty(7 * 2**20, np.uint8).ctypes.data == used
+    assert idle() <= before - 20 * 2**20
+
+
+def test_all_that_is_kept_can_be_returned() -> None:
+    np.empty(5 * 2**20, np.uint8)
+    assert idle() >= 5 * 2**20
+    native.free_kept_memory()
+    assert idle() == 0 == native.kept_bytes()
+
+
 def test_very_large_arrays_are_not_kept() -> None:
     gc.collect()
     before = idle()

@@ -49,15 +49,30 @@ def test_judgement(judge: Callable[[], Finding], status: str, detail: str, remed
     assert bool(finding.remedy) == (status != OK)
 
 
-KERNELS = [("compiled", OK, "compiled"), ("absent", OK, "reference NumPy kernels"), ("not built", WARN, "not built")]
+KERNELS = [
+    ("True|compiled kernels for avx2", 0, OK, "avx2", ""),
+    ("False|NumPy alone; compiled kernels not built", 0, WARN, "not built", "C++ compiler"),
+    ("", 1, WARN, "no such module", "C++ compiler"),
+]
 
 
-@pytest.mark.parametrize(("answer", "status", "detail"), KERNELS)
-def test_kernels(answer: str, status: str, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(python_checks, "ask_python", lambda code: Answer(0, answer, ""))
+@pytest.mark.parametrize(("answer", "code", "status", "detail", "remedy"), KERNELS)
+def test_kernels(answer: str, code: int, status: str, detail: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_checks, "ask_python", lambda _: Answer(code, answer, "no such module"))
     finding = python_checks.check_kernels()
     assert finding.status == status
     assert detail in finding.detail
+    assert remedy in finding.remedy
+
+
+def test_kernels_of_this_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dist_train.backend import native
+
+    assert native.describe() in python_checks.check_kernels().detail
+    monkeypatch.setenv("DIST_TRAIN_NATIVE", "0")
+    finding = python_checks.check_kernels()
+    assert finding.status == WARN
+    assert "DIST_TRAIN_NATIVE=0" in finding.detail
 
 
 def foreign(folder: Path, dialect: Dialect) -> Mpirun:

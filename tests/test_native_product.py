@@ -1,7 +1,8 @@
-"""Matrix products by the chosen BLAS library, for every layout that operations pass."""
+"""Matrix products, for every layout that operations pass."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,24 @@ import pytest
 from native_cases import Case, check_case, needs_native
 
 from dist_train.backend.native import available
-from dist_train.backend.reference.product import product
+from dist_train.backend.reference.product import linear, product
 
 pytestmark = needs_native
 
-SHAPES = [(2, 2, 2), (64, 28, 784), (3, 5, 7), (129, 65, 33), (1, 4, 3), (4, 1, 3), (4, 3, 1), (0, 3, 2), (2, 0, 3), (2, 3, 0)]
+SHAPES = [
+    (2, 2, 2),
+    (64, 28, 784),
+    (3, 5, 7),
+    (129, 65, 33),
+    (40, 300, 1100),
+    (140, 33, 520),
+    (1, 4, 3),
+    (4, 1, 3),
+    (4, 3, 1),
+    (0, 3, 2),
+    (2, 0, 3),
+    (2, 3, 0),
+]
 
 
 def matrix(rng: np.random.Generator, dtype: Any, shape: tuple[int, int], layout: str) -> Any:
@@ -45,13 +59,59 @@ def make(m: int, n: int, k: int) -> Any:
     return lambda rng, dtype: ([matrix(rng, dtype, (m, k), "plain"), matrix(rng, dtype, (k, n), "plain")], {})
 
 
-CASES = [Case(f"{m}x{n}x{k}", product, make(m, n, k), rtol=4 * k, special=False) for m, n, k in SHAPES if min(m, n, k) > 1]
+CASES = [Case(f"{m}x{n}x{k}", product, make(m, n, k), rtol=4 * k, special=False, products=True) for m, n, k in SHAPES if min(m, n, k) > 1]
 
 
-@pytest.mark.parametrize("situation", ["plain", "noncontiguous", "shifted"])
+def make_linear(shape: tuple[int, ...], n: int, bias: bool) -> Any:
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        x, weight, b = (rng.standard_normal(s).astype(dtype) for s in (shape, (n, shape[-1]), (n,)))
+        return [x, weight, b if bias else None], {}
+
+    return make
+
+
+LINEAR = [((64, 784), 28), ((3, 5, 7), 11), ((1, 1), 1), ((1, 9), 1), ((2, 3, 4, 600), 40), ((130, 20), 33)]
+CASES += [
+    Case(f"{s}-{n}-{b}", linear, make_linear(s, n, b), rtol=4 * s[-1], special=False, products=True)
+    for s, n in LINEAR
+    for b in (True, False)
+]
+
+own = pytest.mark.skipif(bool(os.environ.get("DIST_TRAIN_BLAS")), reason="DIST_TRAIN_BLAS takes a library, whose bits are its own")
+
+
+@pytest.mark.parametrize("situation", ["plain", "noncontiguous", "base"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_agrees(case: Case, situation: str) -> None:
     check_case(case, situation)
+
+
+@own
+@pytest.mark.parametrize("situation", ["shifted", "threads", "avx2"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_same_bits(case: Case, situation: str) -> None:
+    check_case(case, situation)
+
+
+@own
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_does_not_depend_on_the_others(dtype: str, transposed: bool) -> None:
+    """A sample's results are the same in a batch of any size."""
+    rng = np.random.default_rng(0)
+    x, w = matrix(rng, dtype, (300, 700), "plain"), matrix(rng, dtype, (700, 90), "transposed" if transposed else "plain")
+    whole = product(x, w)
+    for rows in (2, 13, 14, 15, 32, 64, 127, 128, 129, 200):
+        np.testing.assert_array_equal(product(x[:rows], w), whole[:rows])
+        np.testing.assert_array_equal(product(x[-rows:], w), whole[-rows:])
+
+
+@own
+def test_infinity_and_nan() -> None:
+    a, b = np.ones((20, 30), "f"), np.ones((30, 40), "f")
+    a[3, 4], a[5, 6], b[7, 8] = np.inf, np.nan, -np.inf
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(product(a, b), a @ b)
 
 
 def test_refuses_what_does_not_fit() -> None:

@@ -1,6 +1,7 @@
-"""The BLAS library that computes matrix products: MKL where the extra `mkl` is installed, else the one that NumPy brought.
+"""The BLAS library for matrix products where our own kernels do not run, or where the user wants another one.
 
-Chosen once, when the compiled kernels are loaded; DIST_TRAIN_BLAS=numpy or mkl overrides. Without compiled kernels it is always NumPy's.
+DIST_TRAIN_BLAS=mkl takes MKL (extra `mkl`), DIST_TRAIN_BLAS=numpy the library that NumPy brought. Unset, the compiled kernels multiply
+themselves, and NumPy's library does what they do not do. Without compiled kernels it is always NumPy's.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 # name of the single-precision product → whether its integers have 64 bits; the double-precision one has a d for the s
 _NAMES = {"scipy_cblas_sgemm64_": True, "cblas_sgemm64_": True, "scipy_cblas_sgemm": False, "cblas_sgemm": False}
@@ -31,15 +30,22 @@ class Blas:
     wide_integers: bool
 
 
-def choose() -> Blas | None:
-    """The library to use; None where no library with a C interface is found. ValueError for an unknown or absent choice."""
-    wanted = os.environ.get("DIST_TRAIN_BLAS", "")
-    if wanted not in ("", "numpy", "mkl"):
-        raise ValueError(f"DIST_TRAIN_BLAS={wanted!r}: expected 'numpy' or 'mkl'")
-    mkl = None if wanted == "numpy" else _load_mkl()
-    if wanted == "mkl" and mkl is None:
+def wanted() -> str | None:
+    """The user's choice: "numpy", "mkl" or None."""
+    name = os.environ.get("DIST_TRAIN_BLAS") or None
+    if name not in (None, "numpy", "mkl"):
+        raise ValueError(f"DIST_TRAIN_BLAS={name!r}: expected 'numpy' or 'mkl'")
+    return name
+
+
+def library() -> Blas | None:
+    """The chosen library, by default NumPy's; None where none with a C interface is found. ValueError for an absent choice."""
+    if wanted() != "mkl":
+        return _numpys()
+    mkl = _load_mkl()
+    if mkl is None:
         raise ValueError('DIST_TRAIN_BLAS=mkl, but MKL is not installed: pip install "dist-train[mkl]"')
-    return mkl or _numpys()
+    return mkl
 
 
 def _load_mkl() -> Blas | None:
@@ -53,7 +59,6 @@ def _load_mkl() -> Blas | None:
 
 def _numpys() -> Blas | None:
     """NumPy's own: among the libraries that its import has loaded."""
-    np.dot  # noqa: B018  loaded with NumPy
     for path in _loaded_libraries():
         library = _open(path)
         found = None if library is None else _functions("numpy", path, library)

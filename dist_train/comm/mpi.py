@@ -18,11 +18,13 @@ import numpy as np
 
 from ..backend.device import array_module, is_device_array, to_host
 from . import node as node_
+from . import worker as worker_
 from .base import Array, Communicator
 from .farewell import Calls, watch_over
 from .launch import Launch
+from .link import Link, measure
 from .node import Layout, SharedNode, alone
-from .threads import available_cores, blas_threads, chosen_by_user, pin_blas_threads
+from .threads import available_cores, blas_threads, chosen_by_user, pin_threads
 
 _CHUNK = 2**30  # bytes per call: Open MPI 5 fails above 2**31 - 1
 
@@ -42,7 +44,7 @@ def connect(launch: Launch) -> MPICommunicator:
         ) from error
     _check_size(MPI, launch)
     world = MPICommunicator(MPI.COMM_WORLD.Dup())
-    watch_over(world.calls, MPI.COMM_WORLD.Dup(), MPI, (__file__, node_.__file__))
+    watch_over(world.calls, MPI.COMM_WORLD.Dup(), MPI, (__file__, node_.__file__, worker_.__file__))
     return world
 
 
@@ -73,14 +75,16 @@ class MPICommunicator(Communicator):
         self._comm, self._mpi = comm, MPI
         self.calls = Calls()
         self._nodes: Layout | None = None
+        self._link: Link | None = None
         self._said = False
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = node.Get_rank(), node.Get_size()
         cores: set[int] = set().union(*node.allgather(available_cores()))
         node.Free()
+        self._crowded = self.local_size > len(cores)
         if not chosen_by_user():
-            pin_blas_threads(max(1, len(cores) // self.local_size))
+            pin_threads(max(1, len(cores) // self.local_size))
         self.threads = blas_threads()
 
     def _count(self, name: str, nbytes: int) -> None:
@@ -124,7 +128,7 @@ class MPICommunicator(Communicator):
         """The ranks that can share memory, where all nodes have equally many; else every rank is alone."""
         comm = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
         limit = int(os.environ.get("DIST_TRAIN_NODE_SIZE", comm.Get_size()))
-        node = SharedNode(comm.Split(comm.Get_rank() // limit), self.calls)
+        node = SharedNode(comm.Split(comm.Get_rank() // limit), self.calls, self._crowded)
         sizes = {int(size) for size in self.all_gather(np.array(node.size))}
         if sizes == {1}:
             return alone(self)
@@ -140,6 +144,17 @@ class MPICommunicator(Communicator):
         lane._nodes = None
         return Layout(node, lane, lane.all_gather_object(node.all_gather_ranks(self.rank)))
 
+    def link(self, layout: Layout) -> Link | None:
+        if self._link is None and layout.lane.size > 1:
+            self._link = measure(layout.lane, self)
+        return self._link
+
+    def worker(self, layout: Layout) -> worker_.Worker:
+        wanted = os.environ.get("DIST_TRAIN_OVERLAP", "1") != "0" and self._mpi.Query_thread() >= self._mpi.THREAD_MULTIPLE
+        if layout.lane.size == 1 or not self.all_gather(np.array(wanted)).all():
+            return worker_.Worker(layout)
+        return worker_.ThreadWorker(layout.duplicate(), self.calls)
+
     def _say_once(self, reason: str) -> None:
         if self.rank == 0 and not self._said:
             self._said = True
@@ -147,6 +162,8 @@ class MPICommunicator(Communicator):
             warnings.warn(message, RuntimeWarning, stacklevel=5)
 
     def gather_slices(self, vector: Array, starts: Sequence[int], counts: Sequence[int]) -> None:
+        if self.size == 1:
+            return
         sizes = [count * vector.itemsize for count in counts]
         offsets = [start * vector.itemsize for start in starts]
         self._count("gather_slices", sizes[self.rank] * (self.size - 1))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import native
 from .farewell import Calls
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _DIRECTORY = "/dev/shm"
 _RESERVE = 2**20  # bytes of /dev/shm that are left to others
+_LINE = 64  # bytes of a rank's line in the memory of the barrier
+_SPINS, _YIELDS = 1000, 100  # how often a waiting rank looks before it sleeps, where every rank has a core
+_INTERVAL = 0.2  # seconds after which a waiting rank looks for signals
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -43,6 +47,10 @@ class Node:
     def barrier(self) -> None:
         """Wait for the ranks of the node; what they wrote before is seen after."""
 
+    def duplicate(self) -> Node:
+        """The same ranks, for use from another thread."""
+        return self
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -52,6 +60,10 @@ class Layout:
     lane: Communicator  # its rank i belongs to node i
     nodes: list[list[int]]
 
+    def duplicate(self) -> Layout:
+        """The same grouping, for use from another thread."""
+        return Layout(self.node.duplicate(), self.lane.duplicate(), self.nodes)
+
 
 def alone(comm: Communicator) -> Layout:
     """Every rank a node of its own."""
@@ -59,11 +71,24 @@ def alone(comm: Communicator) -> Layout:
 
 
 class SharedNode(Node):
-    """The ranks of `comm`, an mpi4py communicator, all on one machine; its collective calls are noted in `calls`."""
+    """The ranks of `comm`, an mpi4py communicator, all on one machine; its collective calls are noted in `calls`.
 
-    def __init__(self, comm: Any, calls: Calls) -> None:
-        self._comm, self._calls = comm, calls
+    Ranks wait for each other through flags in memory where the compiled kernels are there, else through MPI. Where the machine has fewer
+    cores than ranks (`crowded`) a rank that waits sleeps at once.
+    """
+
+    def __init__(self, comm: Any, calls: Calls, crowded: bool) -> None:
+        self._comm, self._calls, self._crowded = comm, calls, crowded
+        self._patience = (0, 0) if crowded else (_SPINS, _YIELDS)
+        self._flags: Bytes | None = None
+        self._arrivals = 0
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+
+    def duplicate(self) -> Node:
+        other = SharedNode(self._comm.Dup(), Calls(), self._crowded)
+        if not other.can_share():
+            raise OSError("the ranks of a node no longer see the same /dev/shm")
+        return other
 
     def all_gather_ranks(self, rank: int) -> list[int]:
         """The ranks in the whole job of this node's ranks."""
@@ -72,9 +97,10 @@ class SharedNode(Node):
     def can_share(self) -> bool:
         """Whether all ranks of the node see the same /dev/shm; the same on all of them."""
         try:
-            self.memory([mmap.PAGESIZE] * self.size)
+            flags = self.memory([_LINE] * self.size)
         except OSError:
             return False
+        self._flags = flags if all(self._comm.allgather(native.available())) else None
         return True
 
     def has_room(self, nbytes: int) -> bool:
@@ -95,7 +121,12 @@ class SharedNode(Node):
 
     def barrier(self) -> None:
         self._calls.enter("barrier of the node")
-        self._comm.Barrier()
+        if self._flags is None:
+            self._comm.Barrier()
+            return
+        self._arrivals = self._arrivals + 1 & 0xFFFFFFFF
+        while not native.barrier(self._flags, self.rank, self.size, self._arrivals, *self._patience, _INTERVAL):
+            pass  # Python handles signals here
 
 
 def _create(nbytes: int) -> str | OSError:

@@ -31,6 +31,7 @@ from .collectives import (
 from .distribute import distribute
 from .editing import edit
 from .loader import split
+from .memory import memory_report
 
 DistributedSampler.world = staticmethod(lambda: (get_rank(), get_world_size()))
 
@@ -56,6 +57,7 @@ __all__ = [
     "init_process_group",
     "is_available",
     "is_initialized",
+    "memory_report",
     "recv",
     "reduce",
     "reduce_scatter",

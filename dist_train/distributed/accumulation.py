@@ -9,65 +9,117 @@ from typing import Any
 import numpy as np
 
 from ..backend.reference import fold as kernels
-from .flat import Entry, FlatVector
-from .fold import LocalFold, Span
+from .flat import FlatVector
+from .fold import Span, local_additions
 
 Array = Any
 
 
 class StepAccumulation:
-    """Takes this rank's micro-batches one by one. The gradients' partial sums then lie in the flat vectors (`fold.places` says where)."""
+    """Takes this rank's micro-batches one by one.
 
-    def __init__(self, flats: Sequence[FlatVector], entries: Sequence[Entry], share: Span, micro_batches: int, record_size: int) -> None:
-        self._flats, self._entries, self._share, self._record_size = flats, entries, share, record_size
-        self._folds = [LocalFold(micro_batches) for _ in flats]
-        self._records = LocalFold(micro_batches)
-        self._next = share[0]
-        self.added = 0  # micro-batches that have ended
-        self.written = np.zeros(len(entries), bool)  # which parameters had a gradient
+    The gradients' partial sums then lie in the flat vectors, sum k in vector k + 1, and the records' in the rows of `records`. The last
+    micro-batch stays as it is: its gradient in vector 0, its record, which has the weight of that, in the last row.
+    """
+
+    def __init__(
+        self, flats: Sequence[FlatVector], num_parameters: int, share: Span, micro_batches: int, records: np.ndarray[Any, Any]
+    ) -> None:
+        self._flats, self._share, self._records = flats, share, records
+        self._additions = local_additions(share, micro_batches)
         self.losses: list[Array] = []  # of the current micro-batch's backward passes
+        self.written = bytearray(num_parameters)  # which parameters had a gradient
+        self.reset()
 
-    @property
-    def records(self) -> list[Array]:
-        """The partial sums of the records, left to right."""
-        return [array for _, array in self._records.partials]
+    def reset(self) -> None:
+        """Begin a step."""
+        self._next = self._share[0]
+        self._depth = 0  # partial sums
+        self._closed = [False] * len(self._flats)
+        self.added = 0  # micro-batches that have ended
+        self.losses.clear()
+        self.written[:] = bytes(len(self.written))
 
-    def add(self, leaf: int, weight: float, changes: np.ndarray[Any, Any]) -> None:
-        """Micro-batch number `leaf` has ended: take in its gradients, loss and changes of the running statistics."""
+    def add(self, leaf: int, weight: float, factor: float, changes: np.ndarray[Any, Any]) -> None:
+        """Micro-batch number `leaf` has ended: take in its gradients times `factor`, and, times `weight`, its loss and its changes of the
+        running statistics."""
         assert leaf >= self._next, (leaf, self._next)
-        self.written |= [entry.parameter.grad is not None for entry in self._entries]
-        self.settle()
         self._add_absent(leaf)
-        for flat, fold in zip(self._flats, self._folds):
-            target = flat.gradient if fold.merges(leaf) else self._place(flat, fold, leaf)
-            kernels.scale(flat.gradient, weight, target)
-            fold.add(leaf, target)
+        self.settle()
         loss = sum(map(float, self.losses)) if self.losses else math.nan
         self.losses.clear()
-        self._records.add(leaf, np.concatenate([(weight, weight * loss), weight * changes]))
-        self._next = leaf + 1
+        self._take(factor, weight, weight * loss, changes)
         self.added += 1
+
+    def close(self, number: int, leaf: int, weight: float) -> None:
+        """Flat vector `number` has the whole gradient of the rank's last leaf: nothing is written to it until the step is over."""
+        assert leaf == self._share[1] - 1, (leaf, self._share)
+        self._add_absent(leaf)
+        self._records[-1, 0] = weight
+        self._flats[number].settle(self.written)
+        self._closed[number] = True
 
     def finish(self) -> None:
         """All of this rank's micro-batches with samples have ended; the rest are zeros of weight zero."""
         self._add_absent(self._share[1])
 
     def settle(self) -> None:
-        for flat in self._flats:
-            flat.settle()
-
-    def _place(self, flat: FlatVector, fold: LocalFold, leaf: int) -> Array:
-        """The vector for a leaf that begins a partial sum (see `fold.places`)."""
-        return flat.own_vectors[0 if leaf == self._share[1] - 1 else len(fold.partials) + 1]
+        """Leave no `.grad`: the vectors hold the current micro-batch's gradient."""
+        for flat, closed in zip(self._flats, self._closed):
+            if not closed:
+                flat.settle(self.written)
 
     def _add_absent(self, stop: int) -> None:
-        for leaf in range(self._next, stop):
-            for flat, fold in zip(self._flats, self._folds):
-                if fold.merges(leaf):
-                    fold.add(leaf, 0.0)
+        while self._next < stop:
+            self._take(0.0, 0.0, 0.0, 0.0, absent=True)
+
+    def _take(self, factor: float, weight: float, weighted_loss: float, changes: Any, absent: bool = False) -> None:
+        """The next leaf: what the vectors hold, or zeros for one without samples."""
+        place = self._next - self._share[0]
+        self._next += 1
+        if self._next == self._share[1]:
+            _set(self._records[-1], weight, weighted_loss, changes)
+            if absent:
+                for flat in self._flats:
+                    flat.gradient[...] = 0
+        elif self._additions[place]:
+            self._merge(factor, weight, weighted_loss, changes, absent)
+            self._add_sums(self._additions[place] - 1)
+        else:
+            _set(self._records[self._depth], weight, weighted_loss, changes)
+            self._depth += 1
+            for flat in self._flats:
+                if absent:
+                    flat.own_vectors[self._depth][...] = 0
                 else:
-                    zeros = self._place(flat, fold, leaf)
-                    zeros[...] = 0
-                    fold.add(leaf, zeros)
-            self._records.add(leaf, np.zeros(self._record_size))
-            self._next = leaf + 1
+                    kernels.scale(flat.gradient, factor, flat.own_vectors[self._depth])
+
+    def _merge(self, factor: float, weight: float, weighted_loss: float, changes: Any, absent: bool) -> None:
+        """Add the leaf to the last partial sum."""
+        record = np.empty(self._records.shape[1])
+        _set(record, weight, weighted_loss, changes)
+        self._records[self._depth - 1] += record
+        for flat in self._flats:
+            total = flat.own_vectors[self._depth]
+            if absent:
+                total += 0.0  # as any zero would, it makes −0 of the sum 0
+            else:
+                _add(total, flat.gradient, factor)
+
+    def _add_sums(self, count: int) -> None:
+        """Add the last two partial sums, `count` times."""
+        for _ in range(count):
+            self._depth -= 1
+            self._records[self._depth - 1] += self._records[self._depth]
+            for flat in self._flats:
+                _add(flat.own_vectors[self._depth], flat.own_vectors[self._depth + 1], 1.0)
+
+
+def _set(record: np.ndarray[Any, Any], weight: float, weighted_loss: float, changes: Any) -> None:
+    record[0], record[1] = weight, weighted_loss
+    if len(record) > 2:
+        record[2:] = weight * changes
+
+
+def _add(total: Array, source: Array, factor: float) -> None:
+    kernels.fold_blocks(total, (total, source), (1.0, factor), (0, 1), None)

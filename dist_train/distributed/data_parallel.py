@@ -16,8 +16,9 @@ import numpy as np
 from .. import comm as comm_
 from ..backend.reference import fold as kernels
 from ..nn.module import Module
+from .buckets import bucket_bytes
 from .distribute import broadcast_model, check_same_models
-from .flat import FlatGradient, by_type
+from .flat import FlatGradient, by_type, node_layout
 from .reduction import SliceReduction
 
 
@@ -75,12 +76,17 @@ def _check_not_distributed(module: Module) -> None:
 class _GradientMean:
     """Listens to backward: when a backward pass is done, replaces them by their mean over the ranks."""
 
+    overlaps = False
+
     def __init__(self, module: Module, comm: comm_.Communicator) -> None:
         named = [(i, name, p) for i, (name, p) in enumerate(module.named_parameters()) if p.requires_grad]
         if not named:
             raise RuntimeError("DistributedDataParallel is not needed: no parameter of the module requires a gradient")
         self.comm, self.enabled = comm, True
-        self._reductions = [SliceReduction(FlatGradient(group, comm, comm.size), comm, comm.size) for group in by_type(named)]
+        groups = by_type(named)
+        self._layout = node_layout(groups, comm, comm.size)
+        flats = [FlatGradient(group, comm, comm.size, self._layout) for group in groups]
+        self._reductions = [SliceReduction(flat, comm, comm.size, self._layout.lane, bucket_bytes(None)) for flat in flats]
         for reduction in self._reductions:
             for entry in reduction.flat.entries:
                 entry.parameter._listener = self
@@ -90,17 +96,20 @@ class _GradientMean:
             for reduction in self._reductions:
                 self._average(reduction)
 
+    def gradient_final(self, leaf: Any) -> None:
+        """All gradients are reduced together, when the backward pass is done."""
+
     def gradients_dropped(self) -> None:
         """Nothing is kept between backward passes."""
 
     def _average(self, reduction: SliceReduction) -> None:
         flat = reduction.flat
-        written = np.array([entry.parameter.grad is not None for entry in flat.entries])
-        present = self.comm.all_gather(written).any(axis=0)
-        flat.settle()
-        mean = reduction.reduce()
-        kernels.divide(mean, float(self.comm.size))
-        flat.gradient[flat.start : flat.stop] = mean
+        written = bytearray(1 + max(entry.index for entry in flat.entries))
+        flat.settle(written)
+        present = self.comm.all_gather(np.frombuffer(written, bool)).any(axis=0)
+        self._layout.node.barrier()
+        reduction.reduce([1.0] * self._layout.node.size)
+        kernels.divide(flat.own_gradient(), float(self.comm.size))
         self.comm.gather_slices(flat.gradient, flat.starts, flat.counts)
-        for entry, here in zip(flat.entries, present):
-            entry.parameter.grad = entry.parameter._grad_buffer if here else None
+        for entry in flat.entries:
+            entry.parameter.grad = entry.parameter._grad_buffer if present[entry.index] else None

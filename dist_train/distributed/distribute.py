@@ -10,6 +10,7 @@ import numpy as np
 from .. import comm as comm_
 from .. import random
 from ..autograd.tensor import Parameter
+from ..backend import native
 from ..comm.base import Communicator
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
@@ -60,17 +61,22 @@ def distribute(
     for item in models:
         broadcast_model(item, comm)
     schedule = Schedule(count, comm.rank, comm.size)
-    drivers = [
-        _shard(number, item, names, comm, schedule, reduction=reduction, nonfinite=nonfinite) for number, item in enumerate(optimizers)
-    ]
-    drivers[-1].followers = drivers[:-1]
-    for driver in drivers[:-1]:
-        driver.deferred = count > 1
     statistics = RunningStatistics(models, count)
-    drivers[-1].watch(statistics)
+    options: dict[str, Any] = {"reduction": reduction, "nonfinite": nonfinite}
+    drivers = [_shard(number, item, names, comm, schedule, **options) for number, item in enumerate(optimizers[:-1])]
+    options["statistics"] = statistics if statistics.watches else None
+    drivers.append(_shard(len(drivers), optimizers[-1], names, comm, schedule, **options))
+    drivers[-1].followers = drivers[:-1]
+    if count > 1:
+        for driver in drivers[:-1]:
+            driver.defer()
     schedule.complete = drivers[-1].complete
-    schedule.on_begin += [*(driver.begin for driver in drivers), statistics.begin]
-    schedule.on_leave += [*(driver.leave for driver in drivers), statistics.leave]
+    schedule.on_begin += [driver.begin for driver in drivers]
+    schedule.on_leave += [driver.leave for driver in drivers]
+    if statistics.watches:
+        schedule.on_begin.append(statistics.begin)
+        schedule.on_leave.append(statistics.leave)
+    native.free_kept_memory()  # that of the parameters as they were before
     if loader is None:
         drivers[-1].free_running = FreeRunning(schedule, drivers[-1].optimizer.steps)
     else:

@@ -1,7 +1,7 @@
 """Flat vectors: the parameters of one type one after another in one piece of memory, and their gradients in another.
 
-Each tensor starts on a 64-byte boundary and the vector ends on a block boundary, so a slice of whole blocks can be given to each rank
-whatever the sizes of the tensors. The gaps hold zeros.
+Each tensor starts on a 64-byte boundary, a large one on a block boundary, and the vector ends on a block boundary, so a slice of whole
+blocks can be given to each rank whatever the sizes of the tensors. The gaps hold zeros.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import numpy as np
 
 from ..autograd.tensor import Parameter, Tensor
 from ..backend.device import array_module, is_device_array
+from ..backend.reference.fold import BLOCK
 from ..comm.base import Communicator
-from ..comm.node import alone
+from ..comm.node import Layout, alone
 from .fold import num_vectors, share
 
-BLOCK = 1024  # elements; slices end on a block, and the gradient's norm is added block by block
 _ALIGNMENT = 64  # bytes
+_LARGE = 32 * BLOCK  # elements of a tensor that begins on a block: at most 3 % of it are gaps
+
+Named = Sequence[tuple[int, str, Parameter]]  # index, name, parameter
 
 
 @dataclass(frozen=True)
@@ -52,26 +55,23 @@ class FlatGradient:
     share memory, and `vectors[r]` are those of rank r of the node: number 0 is its `gradient`, the others hold partial sums.
     """
 
-    def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator, micro_batches: int) -> None:
-        self._like = named[0][2].array
+    def __init__(self, named: Named, comm: Communicator, micro_batches: int, layout: Layout) -> None:
+        self.layout = layout
+        first = named[0][2].array
+        self._like = array_module(first).empty(0, first.dtype)  # not the array itself, whose memory is to be freed
         self.dtype = self._like.dtype
         self.entries, length = _lay_out(named, self.dtype.itemsize)
         self.length = -(-length // BLOCK) * BLOCK
         borders = [rank * (self.length // BLOCK) // comm.size * BLOCK for rank in range(comm.size + 1)]
         self.starts, self.counts = borders[:-1], [stop - start for start, stop in itertools.pairwise(borders)]
         self.start, self.stop = borders[comm.rank], borders[comm.rank + 1]
-        numbers = [num_vectors(share(rank, comm.size, micro_batches), micro_batches) for rank in range(comm.size)]
-        needed = (1 + max(numbers)) * self.length * self.dtype.itemsize
-        self.layout = alone(comm) if is_device_array(self._like) else comm.layout(needed)
-        self.vectors = self._allocate([numbers[rank] for rank in self.layout.nodes[self.layout.lane.rank]])
+        ranks = layout.nodes[layout.lane.rank]
+        self.vectors = self._allocate([num_vectors(share(rank, comm.size, micro_batches), micro_batches) for rank in ranks])
+        self.own_vectors = self.vectors[layout.node.rank]
         self.gradient = self.own_vectors[0]
-        for entry in self.entries:
-            entry.parameter._grad_buffer = Tensor(self.region(self.gradient, entry))
-
-    @property
-    def own_vectors(self) -> list[Any]:
-        """This rank's vectors."""
-        return self.vectors[self.layout.node.rank]
+        self._homes = [(entry.index, entry.parameter, Tensor(self.region(self.gradient, entry))) for entry in self.entries]
+        for _, parameter, buffer in self._homes:
+            parameter._grad_buffer = buffer
 
     def _allocate(self, numbers: Sequence[int]) -> list[list[Any]]:
         """For each rank of the node, `numbers[rank]` zeroed vectors."""
@@ -97,27 +97,38 @@ class FlatGradient:
         """The entries with elements in this rank's slice."""
         return (entry for entry in self.entries if entry.offset < self.stop and entry.stop > self.start)
 
-    def settle(self) -> None:
-        """Make the vector hold what backward wrote, zeros where it wrote nothing, and leave no `.grad`."""
-        for entry in self.entries:
-            parameter = entry.parameter
-            if parameter.grad is None:
-                self.region(self.gradient, entry)[...] = 0
-            elif parameter.grad is not parameter._grad_buffer:
-                parameter._grad_buffer.array[...] = parameter.grad.array
+    def settle(self, written: bytearray) -> None:
+        """Make the vector hold what backward wrote, zeros where it wrote nothing, and leave no `.grad`; marks, by index, in `written`
+        which parameters had one."""
+        for index, parameter, buffer in self._homes:
+            gradient = parameter.grad
+            if gradient is None:
+                buffer.array[...] = 0
+                continue
+            if gradient is not buffer:
+                buffer.array[...] = gradient.array
+            written[index] = 1
             parameter.grad = None
+
+    def has_gradients(self) -> bool:
+        """Whether some parameter has a `.grad`."""
+        return any(parameter.grad is not None for _, parameter, _ in self._homes)
+
+    def own_gradient(self) -> Any:
+        """This rank's slice of its gradient, where the reduction leaves the sum of all gradients."""
+        return self.gradient[self.start : self.stop]
 
 
 class FlatVector(FlatGradient):
     """Parameters and their gradients. The parameters become read-only views of one vector, which the ranks of a node share."""
 
-    def __init__(self, named: Sequence[tuple[int, str, Parameter]], comm: Communicator, micro_batches: int) -> None:
-        super().__init__(named, comm, micro_batches)
+    def __init__(self, named: Named, comm: Communicator, micro_batches: int, layout: Layout) -> None:
+        super().__init__(named, comm, micro_batches, layout)
         size, blocks = self.layout.node.size, self.length // BLOCK
         self.parameters = self._memory([((rank + 1) * blocks // size - rank * blocks // size) * BLOCK for rank in range(size)])
         for entry in self.entries:
             self.region(self.parameters, entry)[...] = entry.parameter.array  # every rank of the node writes the same
-        self.layout.node.barrier()
+        layout.node.barrier()
         for entry in self.entries:
             self.home(entry)
 
@@ -143,18 +154,34 @@ class FlatVector(FlatGradient):
         return [{"index": e.index, "name": e.name, "shape": list(e.shape), "offset": e.offset} for e in self.entries]
 
 
-def _lay_out(named: Sequence[tuple[int, str, Parameter]], itemsize: int) -> tuple[list[Entry], int]:
-    step = _ALIGNMENT // itemsize
+def begins_a_block(array: Any) -> bool:
+    """Whether a tensor begins on a block boundary of its flat vector."""
+    return bool(array.size >= _LARGE)
+
+
+def _lay_out(named: Named, itemsize: int) -> tuple[list[Entry], int]:
     entries, offset = [], 0
     for index, name, parameter in named:
+        step = BLOCK if begins_a_block(parameter.array) else _ALIGNMENT // itemsize
+        offset = -(-offset // step) * step
         entries.append(Entry(index, name, parameter, offset))
-        offset += -(-parameter.array.size // step) * step
+        offset += parameter.array.size
     return entries, offset
 
 
-def by_type(named: Sequence[tuple[int, str, Parameter]]) -> list[list[tuple[int, str, Parameter]]]:
+def by_type(named: Named) -> list[Named]:
     """The parameters grouped by type, types in order of first appearance."""
     groups: dict[np.dtype[Any], list[tuple[int, str, Parameter]]] = {}
     for item in named:
         groups.setdefault(item[2].array.dtype, []).append(item)
     return list(groups.values())
+
+
+def node_layout(groups: Sequence[Named], comm: Communicator, micro_batches: int) -> Layout:
+    """The nodes that share the vectors of `groups`: where there is room for them, and not on a GPU."""
+    arrays = [parameter.array for group in groups for _, _, parameter in group]
+    if any(is_device_array(array) for array in arrays):
+        return alone(comm)
+    vectors = 1 + max(num_vectors(share(rank, comm.size, micro_batches), micro_batches) for rank in range(comm.size))
+    gaps = (len(groups) + len(arrays)) * BLOCK * 8
+    return comm.layout(vectors * (sum(array.nbytes for array in arrays) + gaps) + sum(array.size for array in arrays) // 64)

@@ -1,20 +1,13 @@
 """The fixed fold: V micro-batch values are added in one order, whatever the number of ranks.
 
 `fold(lo, hi)` is the leaf if it holds one, else `fold(lo, mid) + fold(mid, hi)` with mid = lo + the largest power of two below hi - lo.
-A rank adds up the subtrees that lie within its share; the rest of the tree is added where all partial sums meet.
+A rank adds up the subtrees that lie within its share but for the last leaf; the rest of the tree is added where all partial sums meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-
-from ..backend.reference import fold as kernels
-
-Array = Any
 Span = tuple[int, int]  # leaves lo … hi - 1
 
 
@@ -39,27 +32,43 @@ def subtrees(part: Span, whole: Span) -> list[Span]:
     return subtrees(part, (lo, mid)) + subtrees(part, (mid, hi))
 
 
-@lru_cache
-def _left_siblings(micro_batches: int) -> dict[Span, Span]:
-    """For each right child of the tree, the left child it is added to."""
-    siblings: dict[Span, Span] = {}
-    stack = [(0, micro_batches)]
-    while stack:
-        lo, hi = stack.pop()
-        if hi - lo > 1:
-            mid = middle(lo, hi)
-            siblings[mid, hi] = (lo, mid)
-            stack += [(lo, mid), (mid, hi)]
-    return siblings
+def held(part: Span, micro_batches: int) -> list[Span]:
+    """The partial sums that a rank ends up with, left to right: its last leaf stays as backward leaves it."""
+    return [*subtrees((part[0], part[1] - 1), (0, micro_batches)), (part[1] - 1, part[1])]
 
 
-def combine(partials: dict[Span, Array], whole: Span, add: Callable[[Array, Array], Array]) -> Array:
-    """Add partial sums that cover `whole` in the order of the tree."""
-    if whole in partials:
-        return partials[whole]
-    lo, hi = whole
-    mid = middle(lo, hi)
-    return add(combine(partials, (lo, mid), add), combine(partials, (mid, hi), add))
+def additions(spans: Sequence[Span], root: Span) -> list[int]:
+    """The tree over `root` as a program for a stack: after each of `spans`, put onto it from left to right, how often the two topmost
+    sums are added."""
+    given, counts = set(spans), []
+
+    def visit(lo: int, hi: int) -> None:
+        if (lo, hi) in given:
+            counts.append(0)
+            return
+        mid = middle(lo, hi)
+        visit(lo, mid)
+        visit(mid, hi)
+        counts[-1] += 1
+
+    visit(*root)
+    return counts
+
+
+def local_additions(part: Span, micro_batches: int) -> list[int]:
+    """The same for a rank's own leaves, which make several trees; its last leaf waits."""
+    roots = held(part, micro_batches)
+    return [count for lo, hi in roots for count in additions([(leaf, leaf + 1) for leaf in range(lo, hi)], (lo, hi))]
+
+
+def num_vectors(part: Span, micro_batches: int) -> int:
+    """How many vectors a rank needs: number 0 for what backward writes, number k + 1 for the k-th partial sum."""
+    depth = most = 0
+    for count in local_additions(part, micro_batches)[:-1]:
+        depth += 0 if count else 1
+        most = max(most, depth)
+        depth -= max(0, count - 1)
+    return 1 + most
 
 
 def merged(parts: Sequence[Span]) -> list[Span]:
@@ -71,44 +80,3 @@ def merged(parts: Sequence[Span]) -> list[Span]:
         else:
             runs.append((lo, hi))
     return runs
-
-
-def places(part: Span, micro_batches: int) -> list[int]:
-    """In which of its vectors a rank keeps each of its partial sums (of `subtrees(part)`).
-
-    The vector that backward writes is number 0: only a last leaf that is a partial sum of its own can stay there. Any other leaf that
-    begins a partial sum, the k-th at that moment, is moved to vector k + 1.
-    """
-    spans = subtrees(part, (0, micro_batches))
-    return [0 if span == (part[1] - 1, part[1]) else k + 1 for k, span in enumerate(spans)]
-
-
-def num_vectors(part: Span, micro_batches: int) -> int:
-    """How many vectors a rank needs for its gradient and its partial sums."""
-    fold, most = LocalFold(micro_batches), 1
-    for leaf in range(part[0], part[1] - 1):
-        if not fold.merges(leaf):
-            most = max(most, len(fold.partials) + 2)
-        fold.add(leaf, np.zeros(0))
-    return most
-
-
-class LocalFold:
-    """Adds this rank's leaves, given from left to right, like a binary counter; `partials` are the subtrees finished so far."""
-
-    def __init__(self, micro_batches: int) -> None:
-        self._siblings = _left_siblings(micro_batches)
-        self.partials: list[tuple[Span, Array]] = []
-
-    def merges(self, leaf: int) -> bool:
-        """Whether the next leaf, number `leaf`, is added to a partial sum at once (its memory is then free again)."""
-        return bool(self.partials) and self._siblings.get((leaf, leaf + 1)) == self.partials[-1][0]
-
-    def add(self, leaf: int, value: Array) -> None:
-        """Take in a leaf: added to the partial sum it belongs to, or else kept as the beginning of a new one."""
-        span: Span = (leaf, leaf + 1)
-        while self.partials and self._siblings.get(span) == self.partials[-1][0]:
-            left, total = self.partials.pop()
-            kernels.add_into(total, value)
-            span, value = (left[0], span[1]), total
-        self.partials.append((span, value))

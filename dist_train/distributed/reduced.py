@@ -10,27 +10,27 @@ import numpy as np
 
 from ..backend.device import array_module, to_host
 from ..backend.reference import fold as kernels
+from ..backend.reference.fold import BLOCK
 from ..comm.base import Communicator
-from .flat import BLOCK, FlatVector
+from .flat import FlatVector
 from .record import StepRecord
 
 Array = Any
 
 
 class ReducedGradient:
-    """`slices` holds this rank's slice of the sum over the micro-batches, per flat vector; `divisor` makes it the mean."""
+    """`slices` holds this rank's slice of the sum over the micro-batches, per flat vector; divided by `divisor` it is the mean."""
 
     def __init__(self, flats: Sequence[FlatVector], comm: Communicator, slices: list[Array], record: StepRecord, divisor: float) -> None:
-        self.slices, self.record = slices, record
-        self._flats, self._comm, self._divisor = flats, comm, divisor
-        self._squares = float(np.add.reduce(record.squares))
-        self._norm: float | None = math.sqrt(self._squares) / divisor if divisor > 0 else None  # None: not known any more
+        self.slices, self.record, self.divisor = slices, record, divisor
+        self._flats, self._comm = flats, comm
+        self._norm: float | None = math.sqrt(record.squares) / divisor if divisor > 0 else None  # None: not known any more
 
     def take_mean(self) -> None:
         """Divide, once."""
         for part in self.slices:
-            kernels.divide(part, self._divisor)
-        self._divisor = 1.0
+            kernels.divide(part, self.divisor)
+        self.divisor = 1.0
 
     def norm(self, norm_type: float) -> float:
         """The norm of the mean gradient, the same on every rank, added up in block order."""
@@ -63,15 +63,10 @@ class ReducedGradient:
 
     def nonfinite_parameters(self) -> list[str]:
         """The parameters, of all ranks' slices, whose summed gradient is not finite. Collective where the squares give cause to look."""
-        if math.isfinite(self._squares):
+        if math.isfinite(self.record.squares):
             return []
         own = [name for flat, part in zip(self._flats, self.slices) for name in _nonfinite_names(flat, part)]
         return list(dict.fromkeys(name for names in self._comm.all_gather_object(own) for name in names))
-
-
-def block_squares(slices: Sequence[Array]) -> list[np.ndarray[Any, Any]]:
-    """The sums of squares of the slices' blocks, in float64 on the host."""
-    return [to_host(kernels.block_square_sums(part, BLOCK)).astype(np.float64) for part in slices]
 
 
 def _nonfinite_names(flat: FlatVector, part: Array) -> list[str]:

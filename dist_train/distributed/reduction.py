@@ -6,98 +6,134 @@ a rank exchanges with the ranks of its own place in the other nodes, and handles
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..backend.device import array_module
 from ..backend.reference import fold as kernels
+from ..backend.reference.fold import BLOCK
 from ..comm.base import Communicator
-from .flat import BLOCK, FlatGradient
-from .fold import Span, combine, merged, places, share, subtrees
+from .flat import FlatGradient
+from .fold import Span, additions, held, merged, share, subtrees
 
 Array = Any
 
 
-class SliceReduction:
-    """Reduces the gradients of `flat` over the ranks of `comm`, whose shares of V micro-batches fix which partial sums there are."""
+@dataclass(frozen=True)
+class _Source:
+    """A partial sum: `vector` is of the flat layout; `factor` is the rank of the node whose factor it is to be multiplied by, or None."""
 
-    def __init__(self, flat: FlatGradient, comm: Communicator, micro_batches: int) -> None:
-        self.flat, self.whole = flat, (0, micro_batches)
+    span: Span
+    vector: Array
+    factor: int | None = None
+
+
+class _Fold:
+    """Adds up part of the vectors of `sources`, which cover `span`, into `out`."""
+
+    def __init__(self, out: Array, sources: Sequence[tuple[_Source, Array]], span: Span, squares: Array | None) -> None:
+        ordered = sorted(sources, key=lambda pair: pair[0].span)
+        self._out, self._squares = out, squares
+        self._arrays = [part for _, part in ordered]
+        self._factors = [source.factor for source, _ in ordered]
+        self._additions = additions([source.span for source, _ in ordered], span)
+
+    def run(self, factors: Sequence[float]) -> None:
+        weights = [1.0 if rank is None else factors[rank] for rank in self._factors]
+        kernels.fold_blocks(self._out, self._arrays, weights, self._additions, self._squares)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of this rank's slice, with what it sends and receives for it: per round (vector, starts, counts, memory, counts)."""
+
+    rounds: list[tuple[Array, list[int], list[int], Array, list[int]]]
+    fold: _Fold
+
+
+class SliceReduction:
+    """Reduces the gradients of `flat` over the ranks of `comm`, whose shares of V micro-batches fix which partial sums there are.
+
+    `lane` is the layout's lane or a duplicate of it; this rank receives at most some `nbytes` at a time. The sums of squares of the slice's
+    blocks go to `squares` (float64, on the host), where it is given.
+    """
+
+    def __init__(
+        self, flat: FlatGradient, comm: Communicator, micro_batches: int, lane: Communicator, nbytes: int, squares: Array | None = None
+    ) -> None:
+        self.flat, self.whole, self._squares = flat, (0, micro_batches), squares
+        self._lane, self._nbytes = lane, nbytes
         layout = flat.layout
         shares = [share(rank, comm.size, micro_batches) for rank in range(comm.size)]
-        self._partials: dict[Span, Array] = {}  # the node's partial sums, by what they are sums of
-        for rank, vectors in zip(layout.nodes[layout.lane.rank], flat.vectors):
-            self._partials |= zip(subtrees(shares[rank], self.whole), [vectors[i] for i in places(shares[rank], micro_batches)])
-        parts = [merged([shares[rank] for rank in ranks]) for ranks in layout.nodes]
-        self._spans = [[span for part in node for span in subtrees(part, self.whole)] for node in parts]  # each node's sums
-        self._sums = [self._leftmost(span) for span in self._spans[layout.lane.rank]]
         owners = [ranks[layout.node.rank] for ranks in layout.nodes]  # the ranks of this lane
         self._starts, self._counts = [flat.starts[rank] for rank in owners], [flat.counts[rank] for rank in owners]
-        self._rounds = range(max(map(len, self._spans)))  # in round k every rank sends its node's k-th sum
-        self._order = [spans[k] for k in self._rounds for spans in self._spans if k < len(spans)]
-        self._received: Array = None
+        self._partials: list[_Source] = []  # of this node
+        for place, rank in enumerate(layout.nodes[layout.lane.rank]):
+            *sums, last = held(shares[rank], micro_batches)
+            self._partials += [_Source(span, vector) for span, vector in zip(sums, flat.vectors[place][1:])]
+            self._partials.append(_Source(last, flat.vectors[place][0], place))
+        parts = [merged([shares[rank] for rank in ranks]) for ranks in layout.nodes]
+        self._spans = [[span for part in node for span in subtrees(part, self.whole)] for node in parts]  # each node's sums
+        self._node_folds = [fold for span in self._spans[layout.lane.rank] for fold in self._folds_for_others(span)]
+        self._pieces = self._cut()
 
-    def _leftmost(self, span: Span) -> Array:
-        """The vector in which the node's sum over `span` is made: that of its first partial sum."""
-        return next(vector for part, vector in self._partials.items() if part[0] == span[0])
+    def _within(self, span: Span) -> list[_Source]:
+        return [source for source in self._partials if span[0] <= source.span[0] and source.span[1] <= span[1]]
 
-    def reduce(self) -> Array:
-        """This rank's slice of the sum over all micro-batches. It lies in one of the node's vectors.
+    def _folds_for_others(self, span: Span) -> list[_Fold]:
+        """What makes this node's sum over `span` of the slices of the lane's other ranks: in the vector of its first partial sum."""
+        sources, own = self._within(span), self.flat.layout.lane.rank
+        slices = [slice(start, start + count) for start, count in zip(self._starts, self._counts)]
+        return [
+            _Fold(sources[0].vector[part], [(source, source.vector[part]) for source in sources], span, None)
+            for place, part in enumerate(slices)
+            if place != own
+        ]
 
-        Everyone's vectors may be written again when all ranks have finished this.
-        """
-        flat = self.flat
-        flat.layout.node.barrier()
-        for start, count in zip(self._starts, self._counts):
-            pieces = {span: vector[start : start + count] for span, vector in self._partials.items()}
-            for span in self._spans[flat.layout.lane.rank]:
-                combine(pieces, span, _add)
-        if len(self._order) == 1:
-            return self._sums[0][flat.start : flat.stop]
-        return self._exchange()
+    def _cut(self) -> list[_Piece]:
+        """The slice in pieces, so that the memory for what comes from other nodes stays small."""
+        flat, lane = self.flat, self._lane
+        others = [node for node in range(lane.size) if node != lane.rank]
+        rows = sum(len(self._spans[node]) for node in others)
+        longest = max(self._counts)
+        step = longest if not rows else max(1, self._nbytes // (flat.dtype.itemsize * rows * BLOCK)) * BLOCK
+        memory = array_module(flat.gradient).empty(rows * min(step, longest), flat.dtype)
+        return [self._piece(done, step, others, memory) for done in range(0, max(longest, 1), max(step, 1))]
 
-    def _exchange(self) -> Array:
-        """Send the node's sums along the lane and add up what comes, bucket by bucket, so that the buffer stays small."""
-        flat = self.flat
-        result = flat.gradient[flat.start : flat.stop]
-        bucket = max(BLOCK, bucket_bytes() // (flat.dtype.itemsize * len(self._order)))
-        for done in range(0, max(self._counts), bucket):
-            rows = self._exchange_bucket(done, bucket)
-            result[done : done + bucket] = combine(dict(zip(self._order, rows)), self.whole, _add)
-        return result
-
-    def _exchange_bucket(self, done: int, bucket: int) -> Array:
-        """All nodes' sums over elements `done` … `done + bucket` of this rank's slice: (sums, elements)."""
-        lane = self.flat.layout.lane
-        lengths = [min(bucket, max(0, count - done)) for count in self._counts]
+    def _piece(self, done: int, step: int, others: list[int], memory: Array) -> _Piece:
+        flat, lane = self.flat, self._lane
+        lengths = [min(step, max(0, count - done)) for count in self._counts]
         starts = [start + min(done, count) for start, count in zip(self._starts, self._counts)]
-        rows = self._buffer(lengths[lane.rank])
-        filled = 0
-        for k in self._rounds:
-            counts = lengths if k < len(self._sums) else [0] * lane.size
-            incoming = [rows.shape[1] if k < len(spans) else 0 for spans in self._spans]
-            part = rows.reshape(-1)[filled : filled + sum(incoming)]
-            lane.exchange(self._sums[min(k, len(self._sums) - 1)], starts, counts, part, incoming)
-            filled += part.size
-        return rows
+        own = slice(starts[lane.rank], starts[lane.rank] + lengths[lane.rank])
+        sources = [(source, source.vector[own]) for source in self._partials]
+        sums = [self._within(span)[0].vector for span in self._spans[lane.rank]]
+        rounds, filled = [], 0
+        for k in range(max(len(self._spans[node]) for node in range(lane.size)) if others else 0):
+            outgoing = [0 if node == lane.rank or k >= len(sums) else length for node, length in enumerate(lengths)]
+            incoming = [0] * lane.size
+            begin = filled
+            for node in others:
+                if k < len(self._spans[node]):
+                    incoming[node] = lengths[lane.rank]
+                    sources.append((_Source(self._spans[node][k], None), memory[filled : filled + lengths[lane.rank]]))
+                    filled += lengths[lane.rank]
+            rounds.append((sums[min(k, len(sums) - 1)], starts, outgoing, memory[begin:filled], incoming))
+        squares = self._squares if self._squares is None else self._squares[done // BLOCK : (done + lengths[lane.rank]) // BLOCK]
+        return _Piece(rounds, _Fold(flat.gradient[own], sources, self.whole, squares))
 
-    def _buffer(self, length: int) -> Array:
-        """(sums, length), the same memory in every step."""
-        count = len(self._order) * length
-        if self._received is None or self._received.size < count:
-            self._received = array_module(self.flat.gradient).empty(count, self.flat.dtype)
-        return self._received[:count].reshape(len(self._order), length)
+    def reduce(self, factors: Sequence[float]) -> None:
+        """Make this rank's slice of its gradient the sum over all micro-batches; `factors` are those of the node's ranks' last leaves.
+
+        The node's ranks call it after all of them have written their gradients, and write to them again when all have finished it.
+        """
+        for fold in self._node_folds:
+            fold.run(factors)
+        for piece in self._pieces:
+            for outgoing in piece.rounds:
+                self._lane.exchange(*outgoing)
+            piece.fold.run(factors)
 
     def gather(self, vector: Array) -> None:
         """Complete a vector of which each rank of the node has written its slice, by the slices of the other nodes."""
-        self.flat.layout.lane.gather_slices(vector, self._starts, self._counts)
-
-
-def _add(left: Array, right: Array) -> Array:
-    kernels.add_into(left, right)
-    return left
-
-
-def bucket_bytes() -> int:
-    """How many bytes of partial sums a rank receives at a time (DIST_TRAIN_BUCKET_BYTES; it changes no result)."""
-    return int(os.environ.get("DIST_TRAIN_BUCKET_BYTES", 32 * 2**20))
+        self._lane.gather_slices(vector, self._starts, self._counts)

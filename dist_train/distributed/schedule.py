@@ -9,7 +9,7 @@ from .. import random
 from .fold import share
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: that makes one three times as slowly
 class MicroBatch:
     """One of a step's V micro-batches. A ghost stands in for a share without samples: it runs, and nothing of it is counted."""
 

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import random
 from ..autograd.tensor import Parameter, Tensor
-from ..backend.device import array_module
+from ..backend.device import array_module, is_device_array
 from ..comm.base import Communicator
+from ..comm.worker import Worker
 from ..optim import parts as parts_
 from ..optim.driver import ParameterState
 from ..optim.optimizer import Optimizer
 from .accumulation import StepAccumulation
+from .buckets import bucket_bytes, cut
 from .drift import check_parameters, check_settings
 from .editing import ParameterEditor
-from .flat import FlatVector, by_type
+from .flat import FlatVector, Named, by_type, node_layout
+from .overlap import Overlap
 from .record import RecordExchange
-from .reduced import ReducedGradient, block_squares
+from .reduced import ReducedGradient
 from .reduction import SliceReduction
 from .schedule import FreeRunning, MicroBatch, Schedule
-from .slice_state import Segment, SliceState
+from .slice_state import Clock, Segment, SliceState
 from .statistics import RunningStatistics
 
 Array = Any
@@ -51,40 +55,57 @@ class ShardedDriver(ParameterEditor):
         *,
         reduction: str,
         nonfinite: str,
+        statistics: RunningStatistics | None = None,
     ) -> None:
         self.number, self.optimizer, self.comm, self.schedule = number, optimizer, comm, schedule
-        self.mean, self.nonfinite = reduction == "mean", nonfinite
-        self.statistics: RunningStatistics | None = None
+        self.mean, self.nonfinite, self.statistics = reduction == "mean", nonfinite, statistics
         self.free_running: FreeRunning | None = None
         self.followers: list[ShardedDriver] = []  # earlier optimizers of the loop, which publish with this one
         self.deferred = False  # whether another one publishes this one's update
-        self.flats = [FlatVector(group, comm, schedule.micro_batches) for group in by_type(named)]
+        micro_batches, groups = schedule.micro_batches, by_type(named)
+        self._layout = node_layout(groups, comm, micro_batches)
+        self._worker = self._make_worker(groups)
+        self.overlaps = self._worker.concurrent
+        nbytes = bucket_bytes(comm.link(self._layout))
+        buckets = cut(groups, nbytes) if self.overlaps else groups
+        self.flats = [FlatVector(bucket, comm, micro_batches, self._layout) for bucket in buckets]
         self.states = [SliceState(flat, optimizer) for flat in self.flats]
         self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
-        self.step_counts = [0] * len(self.entries)
+        self.step_counts = np.zeros(len(self.entries), np.int64)
         self.step_complete = False
         self.skipped = 0
         self.loss: float | None = None
-        self._reductions = [SliceReduction(flat, comm, schedule.micro_batches) for flat in self.flats]
-        self._missing = np.zeros(len(self.entries), bool)  # parameters that had no gradient in the last step
+        self._records = RecordExchange(comm, micro_batches, self.flats, 2 + (0 if statistics is None else statistics.size))
+        lane = self._worker.layout.lane
+        self._reductions = [
+            SliceReduction(flat, comm, micro_batches, lane, nbytes, squares) for flat, squares in zip(self.flats, self._records.squares)
+        ]
+        self._overlap = Overlap(self.flats, self._launch)
+        self._sum = StepAccumulation(self.flats, len(self.entries), schedule.share, micro_batches, self._records.partials)
+        self._reduced: ReducedGradient | None = None  # after the rank's last backward of the step
+        self._present = bytearray(b"\1" * len(self.entries))  # parameters that some rank had a gradient of in the last step
+        self._clocks: list[Clock] = []
         self._plans: list[list[Segment]] | None = None
         self._ended: MicroBatch | None = None  # the last micro-batch that ended
-        self._updated: list[Array] | None = None  # new values of this rank's slices, until they are published
-        self._exchange = RecordExchange(comm, schedule.micro_batches, self.flats, 2)
-        self._begin_step()
+        self._slices = [flat.own_gradient() for flat in self.flats]
+        self._own = [flat.own() for flat in self.flats]  # where updates are made: this rank's slices, or copies of them
+        self._updated = False  # whether there are updates to be published
         for entry in self.entries:
             entry.parameter._owner = entry.parameter._listener = self
 
-    def _begin_step(self) -> None:
-        size = 2 + (0 if self.statistics is None else self.statistics.size)
-        self._sum = StepAccumulation(self.flats, self.entries, self.schedule.share, self.schedule.micro_batches, size)
-        self._reduced: ReducedGradient | None = None  # after the rank's last backward of the step
+    def _make_worker(self, groups: Sequence[Named]) -> Worker:
+        on_host = not is_device_array(groups[0][0][2].array)
+        return self.comm.worker(self._layout) if on_host else Worker(self._layout)
 
-    def watch(self, statistics: RunningStatistics) -> None:
-        """Combine these buffers over the micro-batches too."""
-        self.statistics = statistics
-        self._exchange = RecordExchange(self.comm, self.schedule.micro_batches, self.flats, 2 + statistics.size)
-        self._begin_step()
+    def _begin_step(self) -> None:
+        self._sum.reset()
+        self._overlap.reset()
+        self._reduced = None
+
+    def defer(self) -> None:
+        """Leave it to another driver to publish the updates."""
+        self.deferred = True
+        self._own = [flat.own().copy() for flat in self.flats]
 
     # the interface of the optimizer
 
@@ -102,7 +123,7 @@ class ShardedDriver(ParameterEditor):
             self.step_complete = True
             if not self.deferred:
                 self.publish()
-            self._wait_for_node()
+            self._layout.node.barrier()
         if self.free_running is not None:
             self.free_running.advance()
         return stepped
@@ -122,12 +143,22 @@ class ShardedDriver(ParameterEditor):
         """The engine's notice that a backward pass wrote gradients here."""
         if self._reduced is not None:
             raise RuntimeError("backward() between clip_grad_norm_() and optimizer.step(): the step's gradient is reduced already")
+        if self.schedule.current is not self._ended:
+            self._overlap.backward_done()
         if loss is not None:
             self._sum.losses.append(loss)
+
+    def gradient_final(self, leaf: Any) -> None:
+        """The engine's notice that a gradient is what it will be after this backward pass."""
+        if self._reduced is None:
+            now = self.schedule.current
+            last = now is not None and now is not self._ended and now.index == self.schedule.share[1] - 1 and not now.ghost
+            self._overlap.gradient_final(leaf, last)
 
     def gradients_dropped(self) -> None:
         """The current micro-batch's gradients have been set to None or zero: its losses so far do not count."""
         if self._reduced is None:
+            self._overlap.refuse("zero_grad()")
             self._sum.losses.clear()
 
     def group_added(self, group: dict[str, Any]) -> None:
@@ -149,12 +180,14 @@ class ShardedDriver(ParameterEditor):
     def _end_micro_batch(self, micro_batch: MicroBatch) -> None:
         """Move the current gradients, times the micro-batch's weight, into the fold; those of a ghost are dropped."""
         self._check_none_left_out(micro_batch)
+        self._check_gradients_under_way()
+        self._overlap.micro_batch_done()
         self._ended = micro_batch
         changes = _NOTHING if self.statistics is None else self.statistics.changes()
         if micro_batch.ghost:
             self._sum.settle()
         else:
-            self._sum.add(micro_batch.index, micro_batch.weight if self.mean else 1.0, changes)
+            self._sum.add(micro_batch.index, micro_batch.weight, micro_batch.weight if self.mean else 1.0, changes)
         if micro_batch.last:
             self._sum.finish()
 
@@ -167,6 +200,11 @@ class ShardedDriver(ParameterEditor):
                 'weight 0 (weight=...); nonfinite="skip" leaves out steps that are not finite'
             )
 
+    def _check_gradients_under_way(self) -> None:
+        for flat in self.flats[self._overlap.waiting :]:
+            if flat.has_gradients():
+                self._overlap.refuse("a gradient set by hand")
+
     def begin(self, first: bool) -> None:
         """A micro-batch begins. A step that was clipped and then not made is dropped; one that lacks micro-batches is an error."""
         if first and self._sum.added and self._reduced is None:
@@ -176,25 +214,41 @@ class ShardedDriver(ParameterEditor):
             )
         if first:
             self.leave()
+        self._overlap.begin()
 
     def leave(self) -> None:
         """Drop what has been added up of a step."""
-        if self._sum.added or self._reduced is not None:
+        if self._overlap.under_way and self._reduced is None:
+            self._overlap.launch_rest()  # other ranks wait for all of it
+            self._worker.wait()
+        if self._sum.added or self._overlap.under_way or self._reduced is not None:
             self._begin_step()
 
     # all ranks together
 
     def _reduce(self) -> ReducedGradient:
         """Bring each slice's gradient to its owner, and what all must know to all."""
-        slices = [reduction.reduce() for reduction in self._reductions]
-        news = bool((self._sum.written == self._missing).any())
-        header = (self.number, self.optimizer.steps + self.skipped, self.schedule.steps, news)
-        record = self._exchange.gather(header, block_squares(slices), self._sum.records)
+        self._overlap.launch_rest()
+        self._worker.wait()
+        news = self._sum.written != self._present
+        record = self._records.gather((self.number, self.optimizer.steps + self.skipped, self.schedule.steps, news))
         if record.news:
-            self._missing = ~self.comm.all_gather(self._sum.written).any(axis=0)
+            self._present[:] = self.comm.all_gather(np.frombuffer(self._sum.written, bool)).any(axis=0).tobytes()
             self._plans = None
-        self._reduced = ReducedGradient(self.flats, self.comm, slices, record, record.weight if self.mean else 1.0)
+        self._reduced = ReducedGradient(self.flats, self.comm, self._slices, record, record.weight if self.mean else 1.0)
         return self._reduced
+
+    def _launch(self, number: int) -> None:
+        """Reduce flat vector `number`, in its turn. While backward still runs, that of the rank's last micro-batch is complete there."""
+        micro_batch = self.schedule.current
+        if micro_batch is not None and micro_batch is not self._ended:
+            self._sum.close(number, micro_batch.index, micro_batch.weight)
+        self._worker.submit(partial(self._reduce_one, number))
+
+    def _reduce_one(self, number: int) -> None:
+        node = self._worker.layout.node
+        node.barrier()
+        self._reductions[number].reduce(self._records.weights() if self.mean else [1.0] * node.size)
 
     def _apply(self, gradient: ReducedGradient) -> bool:
         """Update this rank's slice; False when the step is left out."""
@@ -209,8 +263,7 @@ class ShardedDriver(ParameterEditor):
         self.loss = record.weighted_loss / (record.weight if self.mean else 1.0)
         stepped = self._is_finite(gradient)
         if stepped:
-            gradient.take_mean()
-            self._update(gradient.slices)
+            self._update(gradient.divisor)
         if self.statistics is not None:
             self.statistics.apply(record.changes / record.weight if stepped else np.zeros(self.statistics.size))
         return stepped
@@ -229,43 +282,56 @@ class ShardedDriver(ParameterEditor):
             'learning rate, clip the gradient, or pass nonfinite="skip" to dist_train.distribute to leave such steps out'
         )
 
-    def _update(self, slices: list[Array]) -> None:
-        """New values of this rank's slices; where publishing is deferred, in a copy."""
+    def _update(self, divisor: float) -> None:
+        """New values of this rank's slices, from the gradient divided by `divisor`; where publishing is deferred, in a copy."""
         if self._plans is None:
-            self._plans = [state.plan(self._missing, self.step_counts) for state in self.states]
-        self._updated = [flat.own().copy() if self.deferred else flat.own() for flat in self.flats]
-        for state, plan, values, gradient in zip(self.states, self._plans, self._updated, slices):
-            state.update(plan, values, gradient, self._next_step)
-        for index in np.flatnonzero(~self._missing).tolist():
-            self.step_counts[index] = self._next_step(index)
+            self._plans = self._plan()
+        for number, (state, plan) in enumerate(zip(self.states, self._plans)):
+            if self.deferred:
+                self._own[number][...] = self.flats[number].own()
+            state.update(plan, divisor)
+            if not self.deferred:
+                self._publish_one(number)
+        for clock in self._clocks:
+            clock.step = self.optimizer.next_step(clock.group, clock.step)
+            self.step_counts[clock.indices] = clock.step
+        self._updated = True
+
+    def _plan(self) -> list[list[Segment]]:
+        """Which parts of the slices are updated together, until another set of parameters has gradients."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        groups = self.states[0].groups
+        for index, present in enumerate(self._present):
+            if present:
+                alike.setdefault((id(groups[index]), int(self.step_counts[index])), []).append(index)
+        self._clocks = [Clock(groups[indices[0]], np.array(indices), step) for (_, step), indices in alike.items()]
+        return [state.plan(self._clocks, *vectors) for state, *vectors in zip(self.states, self._own, self._slices)]
 
     def publish(self) -> None:
         """Make the updates of this optimizer, and of those that wait for it, everyone's parameters."""
         for driver in self.followers:
             driver.publish()
-        if self._updated is None:
+        if not self._updated:
             return
-        for flat, values, reduction in zip(self.flats, self._updated, self._reductions):
-            if self.deferred:
-                flat.own()[...] = values
-            reduction.gather(flat.parameters)
-            flat.changed()
-        self._updated = None
-
-    def _wait_for_node(self) -> None:
-        """Until all ranks of the node are done with the memory they share: their slices of all gradients, and of the parameters."""
+        if self.deferred:
+            for number, flat in enumerate(self.flats):
+                flat.own()[...] = self._own[number]
+                self._publish_one(number)
+        self._worker.wait()
         for flat in self.flats:
-            flat.layout.node.barrier()
+            flat.changed()
+        self._updated = False
+
+    def _publish_one(self, number: int) -> None:
+        """Send this rank's slice of the new parameters to the other nodes, while the next one is updated."""
+        self._worker.submit(partial(self._reductions[number].gather, self.flats[number].parameters))
 
     def complete(self) -> None:
         """Publish what waits for a step of this optimizer that did not come: before the next step, and when the loop ends."""
-        if any(driver._updated is not None for driver in self.followers):
-            self._wait_for_node()  # no rank of the node still computes with the old values
+        if any(driver._updated for driver in self.followers):
+            self._layout.node.barrier()  # no rank of the node still computes with the old values
             self.publish()
-            self._wait_for_node()
-
-    def _next_step(self, index: int) -> int:
-        return self.optimizer.next_step(self.states[0].groups[index], self.step_counts[index])
+            self._layout.node.barrier()
 
     # clipping, between backward and step
 
@@ -283,7 +349,6 @@ class ShardedDriver(ParameterEditor):
         if error_if_nonfinite and not math.isfinite(norm):
             raise RuntimeError(f"the total norm of order {norm_type} of the gradients is {norm}: it cannot be used for clipping")
         gradient.scale_down(norm, max_norm)
-        self._wait_for_node()
         return Tensor(as_array(norm, first.dtype))
 
     def clip_grad_value(self, parameters: Sequence[Tensor], clip_value: float) -> None:
@@ -291,7 +356,6 @@ class ShardedDriver(ParameterEditor):
         gradient = self._reduced_for_clipping(parameters)
         if gradient is not None:
             gradient.clamp(clip_value)
-            self._wait_for_node()
 
     def _reduced_for_clipping(self, parameters: Sequence[Tensor]) -> ReducedGradient | None:
         """The step's gradient, reduced after the rank's last backward; None before that."""
@@ -318,7 +382,7 @@ class ShardedDriver(ParameterEditor):
             for entry in flat.entries:
                 if self.step_counts[entry.index]:
                     vectors = {name: vector[entry.offset : entry.stop].copy() for name, vector in whole.items()}
-                    result[entry.index] = ParameterState(self.step_counts[entry.index], vectors)
+                    result[entry.index] = ParameterState(int(self.step_counts[entry.index]), vectors)
         return result
 
     def load_state(self, states: dict[int, ParameterState]) -> None:
@@ -327,7 +391,7 @@ class ShardedDriver(ParameterEditor):
         self._load(counts, lambda index, name: states[index].vectors.get(name) if index in states else None)
 
     def _load(self, step_counts: list[int], values: Callable[[int, str], Any]) -> None:
-        self.step_counts = step_counts
+        self.step_counts[:] = step_counts
         self._plans = None
         for state in self.states:
             state.fill(values)
@@ -336,10 +400,10 @@ class ShardedDriver(ParameterEditor):
     def shard(self) -> dict[str, Any]:
         """What this rank contributes to a checkpoint; compares the ranks' parameters first."""
         self.publish()
-        self._wait_for_node()
+        self._layout.node.barrier()
         self.check_drift()
         extra = {
-            **parts_.extra(self.optimizer, list(self.step_counts)),
+            **parts_.extra(self.optimizer, self.step_counts.tolist()),
             "skipped": self.skipped,
             "micro_batches": self.schedule.micro_batches,
             "seed": random.initial_seed(),

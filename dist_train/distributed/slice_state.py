@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..backend.device import array_module, to_host
+from ..backend.reference import fold as kernels
 from ..comm.base import Communicator
 from ..optim.optimizer import Optimizer
 from .flat import Entry, FlatVector
@@ -16,13 +17,24 @@ from .flat import Entry, FlatVector
 Array = Any
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A run of the slice that one call of the rule updates; its parameters share group and step count. `index` is one of them."""
+@dataclass
+class Clock:
+    """Parameters that share group and number of updates: `indices` of them, and the number so far."""
 
     group: dict[str, Any]
-    index: int
+    indices: np.ndarray[Any, Any]
+    step: int
+
+
+@dataclass
+class Segment:
+    """A run of the slice that one call of the rule updates; the vectors are parts of this rank's."""
+
+    clock: Clock
     part: slice  # of the slice
+    parameters: Array
+    gradient: Array
+    state: dict[str, Array]
 
 
 class SliceState:
@@ -71,26 +83,30 @@ class SliceState:
         comm.gather_slices(whole, flat.starts, flat.counts)
         return whole
 
-    def plan(self, missing: np.ndarray[Any, Any], step_counts: list[int]) -> list[Segment]:
-        """Neighbouring parameters that have a gradient and share group and step count become one segment."""
-        segments: list[Segment] = []
-        key: tuple[int, int] | None = None
+    def plan(self, clocks: Sequence[Clock], parameters: Array, gradient: Array) -> list[Segment]:
+        """How the rule is applied to `parameters`, the slice's or a copy of them: neighbours of one clock make one segment."""
+        clock_of = {index: clock for clock in clocks for index in clock.indices.tolist()}
+        runs: list[tuple[Clock, int, int]] = []
+        previous: Clock | None = None
         for entry in self.flat.own_entries():
-            previous, key = key, None
-            if missing[entry.index]:
-                continue
-            key = (id(self.groups[entry.index]), step_counts[entry.index])
-            lo, hi = self.flat.overlap(entry)
-            start = segments.pop().part.start if key == previous else lo - self.flat.start
-            segments.append(Segment(self.groups[entry.index], entry.index, slice(start, hi - self.flat.start)))
-        return segments
+            clock = clock_of.get(entry.index)
+            if clock is not None:
+                lo, hi = self.flat.overlap(entry)
+                start = runs.pop()[1] if clock is previous else lo - self.flat.start
+                runs.append((clock, start, hi - self.flat.start))
+            previous = clock
+        parts = [(clock, slice(start, stop)) for clock, start, stop in runs]
+        return [Segment(clock, part, parameters[part], gradient[part], {}) for clock, part in parts]
 
-    def update(self, segments: list[Segment], parameters: Array, gradient: Array, next_step: Callable[[int], int]) -> None:
-        """Apply the optimizer's rule to `parameters`, the slice's or a copy of them."""
+    def update(self, segments: list[Segment], divisor: float) -> None:
+        """Apply the optimizer's rule, to the gradient divided by `divisor`."""
         for segment in segments:
-            part = segment.part
-            vectors = {name: self.vector(name)[part] for name in self.optimizer.state_vectors(segment.group)}
-            self.optimizer.update(segment.group, next_step(segment.index), parameters[part], gradient[part], vectors)
+            group, step = segment.clock.group, segment.clock.step
+            names = self.optimizer.state_vectors(group)  # may change with the hyper-parameters
+            if segment.state.keys() != set(names):
+                segment.state = {name: self.vector(name)[segment.part] for name in names}
+            kernels.divide(segment.gradient, divisor)
+            self.optimizer.update(group, self.optimizer.next_step(group, step), segment.parameters, segment.gradient, segment.state)
 
     def shard(self) -> dict[str, Any]:
         """This rank's part of a checkpoint (see optim/parts.py)."""

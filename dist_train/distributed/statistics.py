@@ -47,6 +47,7 @@ class RunningStatistics:
         self.size = sum(buffer.tensor.numel() for buffer in self._own)
         self._base: list[Any] = []
         self._versions: list[tuple[Tensor, int]] = []
+        self.watches = bool(self._own or self._others)
         self._open = False  # whether a forward may have changed the buffers since a micro-batch began
 
     def begin(self, first: bool) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..autograd.tensor import Tensor
 from ..utils.data.dataset import Array, Dataset, take_rows
-from ..utils.data.shortcut import shortcut
 from .download import alone, download, write_atomically
 from .idx import read_idx
+from .transforms import on_rows
 
 Transform = Callable[[Any], Any]
 
@@ -72,10 +72,11 @@ class ImageDataset(Dataset[tuple[Any, Any]]):
         )
 
     def batch_at(self, indices: Array) -> Any:
-        on_batch = _same if self.transform is None else shortcut(self.transform, "on_batch", "__call__")
-        if on_batch is None or self.target_transform is not None:
+        if self.target_transform is not None:
             return NotImplemented
-        return [Tensor(on_batch(take_rows(_array(self.data), indices))), Tensor(_rows(self.targets, indices))]
+        data = _array(self.data)
+        images = take_rows(data, indices) if self.transform is None else on_rows(self.transform, data, indices)
+        return NotImplemented if images is NotImplemented else [Tensor(images), Tensor(_rows(self.targets, indices))]
 
     def __repr__(self) -> str:
         lines = [f"Dataset {type(self).__name__}", f"Number of datapoints: {len(self)}", f"Root location: {self.root}"]
@@ -244,11 +245,7 @@ def _array(data: Any) -> Any:
     return data.array if isinstance(data, Tensor) else data
 
 
-def _rows(targets: Any, indices: Array) -> Array:
+def _rows(targets: Any, indices: Array) -> Any:
     if isinstance(targets, list):
         return np.array([targets[index] for index in indices.tolist()])
-    return np.asarray(take_rows(_array(targets), indices))
-
-
-def _same(images: Array) -> Array:
-    return images
+    return take_rows(_array(targets), indices)

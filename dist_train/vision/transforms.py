@@ -2,7 +2,7 @@
 
 A transform is called with one sample. One that treats every pixel alike also has `on_batch`, which takes a whole
 array of images that it may write into, so that a loader needs no Python loop over the samples; both ways give the
-same bits.
+same bits. `ToTensor`, alone or before one `Normalize`, is one pass over the images of a batch where they lie.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..autograd.tensor import Tensor
+from ..backend.reference.image import normalized_rows
+from ..utils.data.buffers import LEAST, empty
+from ..utils.data.dataset import take_rows
 from ..utils.data.shortcut import shortcut
 
 Array = np.ndarray[Any, Any]
 OnBatch = Callable[[Array], Array]
+_UINT8 = np.dtype(np.uint8)
 
 
 class Compose:
@@ -78,6 +82,7 @@ class Normalize:
         self._mean, self._std = _per_channel(mean), _per_channel(std)
         if len(self._mean) != len(self._std) or not self._std.all():
             raise ValueError(f"Normalize needs one mean and one std other than 0 per channel, not {mean} and {std}")
+        self.constants = self._mean.astype(np.float32).reshape(-1), self._std.astype(np.float32).reshape(-1)
 
     def __call__(self, image: Tensor) -> Tensor:
         return Tensor(self.on_batch(image.array.copy()))
@@ -114,6 +119,42 @@ class Lambda:
 
     def __repr__(self) -> str:
         return "Lambda()"
+
+
+def on_rows(transform: Any, images: Array, indices: Array) -> Any:
+    """What `transform` makes of images[indices], as one array; NotImplemented where it takes single samples only."""
+    constants = _constants(transform)
+    if constants is not None and _suits(images, constants[0]):
+        return normalized_rows(images, indices, *constants, _memory(images, len(indices)))
+    on_batch = shortcut(transform, "on_batch", "__call__")
+    return NotImplemented if on_batch is None else on_batch(take_rows(images, indices))
+
+
+def _constants(transform: Any) -> tuple[Array | None, Array | None] | None:
+    """Mean and deviation of a `ToTensor` and the `Normalize` that may follow it; None for any other transform."""
+    steps: list[Any] = transform.transforms if type(transform) is Compose else [transform]
+    kinds = list(map(type, steps))
+    if kinds == [ToTensor, Normalize]:
+        return steps[1].constants  # type: ignore[no-any-return]
+    return (None, None) if kinds == [ToTensor] else None
+
+
+def _suits(images: Array, mean: Array | None) -> bool:
+    """Whether they are images of bytes that can be read row by row, and have as many channels as `mean`."""
+    if type(images) is not np.ndarray or images.dtype != _UINT8 or not images.flags.c_contiguous:
+        return False
+    return images.ndim in (3, 4) and (mean is None or len(mean) in (1, _channels(images)))
+
+
+def _channels(images: Array) -> int:
+    return 1 if images.ndim == 3 else images.shape[3]
+
+
+def _memory(images: Array, count: int) -> Array | None:
+    """Where the floats of a large batch go; None for a small one."""
+    if 4 * images.size * count < LEAST * len(images):
+        return None
+    return empty((count, _channels(images), *images.shape[1:3]), np.float32)
 
 
 def _in_turn(functions: Sequence[Callable[[Any], Any]], value: Any) -> Any:

@@ -60,33 +60,16 @@ class Hardswish(Activation):
     kernel, kernel_backward = kernels.hardswish, kernels.hardswish_backward
 
 
-class Gated(Op):
-    """An elementwise function whose derivative costs little beside its value: backward keeps that in the input's place."""
-
-    kernel: ClassVar[Kernel]
-    kernel_with_slope: ClassVar[Kernel]
-
-    def forward(self, x: Array) -> Array:
-        if not self.needs[0]:
-            return self.kernel(x)
-        y, slope = self.kernel_with_slope(x)
-        self.saved = (slope,)
-        return y
-
-    def backward(self, gradient: Array) -> Array:
-        return gradient * self.saved[0]
+class Silu(Activation):
+    kernel, kernel_backward = kernels.silu, kernels.silu_backward
 
 
-class Silu(Gated):
-    kernel, kernel_with_slope = kernels.silu, kernels.silu_with_slope
+class Gelu(Activation):
+    kernel, kernel_backward = kernels.gelu, kernels.gelu_backward
 
 
-class Gelu(Gated):
-    kernel, kernel_with_slope = kernels.gelu, kernels.gelu_with_slope
-
-
-class GeluTanh(Gated):
-    kernel, kernel_with_slope = kernels.gelu_tanh, kernels.gelu_tanh_with_slope
+class GeluTanh(Activation):
+    kernel, kernel_backward = kernels.gelu_tanh, kernels.gelu_tanh_backward
 
 
 def _result(input: Tensor, result: Tensor, inplace: bool) -> Tensor:

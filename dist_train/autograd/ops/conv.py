@@ -9,9 +9,9 @@ from ...backend.reference import pad as pad_kernels
 from ...backend.reference.norm import channel_sum
 from ...backend.reference.pad import Widths
 from ..engine import Array
-from ..function import Op
+from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor
-from .geometry import Pair, only, padded, pair, unpadded
+from .geometry import Pair, only, pair
 from .norm import by_channel
 from .pad_edges import pad_with_edges
 
@@ -19,25 +19,21 @@ Shape = tuple[int, ...]
 
 
 class Conv2d(Op):
-    saves = (0, 1)
-
     def forward(self, x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Widths, dilation: Pair, groups: int) -> Array:
-        inside = padded(x, padding)
-        self.saved = x, weight, padding, (stride, dilation, groups)
-        y = kernels.conv2d(inside, weight, stride, dilation, groups)
-        if bias is not None:
-            y += bias[:, None, None]
-        return y
+        needs_x, needs_weight, _ = self.needs
+        self.saves = PRODUCT_SAVES[needs_x, needs_weight]
+        geometry = stride, padding, dilation, groups
+        self.saved = x if needs_weight else None, weight if needs_x else None, x.shape, weight.shape, geometry
+        return kernels.conv2d(x, weight, bias, *geometry)
 
     def backward(self, gradient: Array) -> Any:
-        x, weight, padding, geometry = self.saved
-        inside = padded(x, padding)
+        x, weight, shape, weight_shape, geometry = self.saved
         of_x = of_weight = of_bias = None
         if self.needs[0]:
-            of_x = unpadded(kernels.conv2d_backward_input(gradient, weight, inside.shape, *geometry), padding)
+            of_x = kernels.conv2d_backward_input(gradient, weight, shape, *geometry)
         if self.needs[1]:
-            of_weight = kernels.conv2d_backward_weight(gradient, inside, weight.shape, *geometry)
-        if self.needs[2]:
+            of_weight, of_bias = kernels.conv2d_backward_weight(gradient, x, weight_shape, *geometry, self.needs[2])
+        elif self.needs[2]:
             of_bias = channel_sum(by_channel(gradient))
         return of_x, of_weight, of_bias
 

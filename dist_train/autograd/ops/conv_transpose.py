@@ -8,32 +8,31 @@ from ...backend.reference import conv as kernels
 from ...backend.reference.norm import channel_sum
 from ...backend.reference.pad import Widths
 from ..engine import Array
-from ..function import Op
+from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor
-from .geometry import Pair, only, padded, pair
+from .geometry import Pair, only, pair
 from .norm import by_channel
 
 
 class ConvTranspose2d(Op):
-    """`cut` holds (−before, −after) of what is cut off the full image (positive: rows of zeros added)."""
+    """`padding` is that of the convolution whose input gradient this is; where it is negative, rows of zeros are added."""
 
-    saves = (0, 1)
-
-    def forward(self, x: Array, weight: Array, bias: Array, *, stride: Pair, dilation: Pair, groups: int, cut: Widths) -> Array:
-        full = _full_size(x.shape, weight.shape, stride, dilation)
-        image = (x.shape[0], weight.shape[1] * groups, *full)
-        self.saved = x, weight, cut, (stride, dilation, groups)
-        y = padded(kernels.conv2d_backward_input(x, weight, image, stride, dilation, groups), cut)
+    def forward(self, x: Array, weight: Array, bias: Array, *, stride: Pair, padding: Widths, dilation: Pair, groups: int) -> Array:
+        needs_x, needs_weight, _ = self.needs
+        self.saves = PRODUCT_SAVES[needs_x, needs_weight]
+        geometry = stride, padding, dilation, groups
+        self.saved = x if needs_weight else None, weight if needs_x else None, weight.shape, geometry
+        size = _size(x.shape, weight.shape, stride, padding, dilation)
+        y = kernels.conv2d_backward_input(x, weight, (x.shape[0], weight.shape[1] * groups, *size), *geometry)
         if bias is not None:
             y += bias[:, None, None]
         return y
 
     def backward(self, gradient: Array) -> Any:
-        x, weight, cut, geometry = self.saved
-        full = padded(gradient, tuple((-before, -after) for before, after in cut))
+        x, weight, shape, geometry = self.saved
         return (
-            kernels.conv2d(full, weight, *geometry) if self.needs[0] else None,
-            kernels.conv2d_backward_weight(x, full, weight.shape, *geometry) if self.needs[1] else None,
+            kernels.conv2d(gradient, weight, None, *geometry) if self.needs[0] else None,
+            kernels.conv2d_backward_weight(x, gradient, shape, *geometry, False)[0] if self.needs[1] else None,
             channel_sum(by_channel(gradient)) if self.needs[2] else None,
         )
 
@@ -72,8 +71,8 @@ def conv_transpose2d(
     steps, spread = pair(stride, "stride"), pair(dilation, "dilation")
     sides, extra = pair(padding, "padding", 0), pair(output_padding, "output_padding", 0)
     _check("conv_transpose2d", input.array.shape, weight.array.shape, bias, groups)
-    cut = _cut(input.array.shape, weight.array.shape, steps, spread, sides, extra)
-    return ConvTranspose2d.apply(input, weight, bias, stride=steps, dilation=spread, groups=groups, cut=cut)
+    widths = _padding(input.array.shape, weight.array.shape, steps, spread, sides, extra)
+    return ConvTranspose2d.apply(input, weight, bias, stride=steps, padding=widths, dilation=spread, groups=groups)
 
 
 def conv_transpose1d(
@@ -94,25 +93,25 @@ def conv_transpose1d(
     sides, extra = pair((0, only(padding)), "padding", 0), pair((0, only(output_padding)), "output_padding", 0)
     shape, filters = ((*x.shape[:2], 1, *x.shape[2:]) for x in (input.array, weight.array))
     _check("conv_transpose1d", shape, filters, bias, groups)
-    cut = _cut(shape, filters, steps, spread, sides, extra)
-    return ConvTranspose1d.apply(input, weight, bias, stride=steps, dilation=spread, groups=groups, cut=cut)
+    widths = _padding(shape, filters, steps, spread, sides, extra)
+    return ConvTranspose1d.apply(input, weight, bias, stride=steps, padding=widths, dilation=spread, groups=groups)
 
 
-def _full_size(shape: tuple[int, ...], weight: tuple[int, ...], stride: Pair, dilation: Pair) -> Pair:
-    """Height and width before padding is cut off."""
-    height, width = ((shape[i] - 1) * stride[i - 2] + dilation[i - 2] * (weight[i] - 1) + 1 for i in (2, 3))
+def _size(shape: tuple[int, ...], weight: tuple[int, ...], stride: Pair, padding: Widths, dilation: Pair) -> Pair:
+    """Height and width of the output."""
+    height, width = ((shape[i] - 1) * stride[i - 2] + dilation[i - 2] * (weight[i] - 1) + 1 - sum(padding[i - 2]) for i in (2, 3))
     return height, width
 
 
-def _cut(shape: tuple[int, ...], weight: tuple[int, ...], stride: Pair, dilation: Pair, padding: Pair, extra: Pair) -> Widths:
+def _padding(shape: tuple[int, ...], weight: tuple[int, ...], stride: Pair, dilation: Pair, sides: Pair, extra: Pair) -> Widths:
     for i in (0, 1):
         if extra[i] >= max(stride[i], dilation[i]):
             raise RuntimeError(f"output padding must be smaller than either stride or dilation, got {extra}, {stride} and {dilation}")
-    cut = tuple((-n, more - n) for n, more in zip(padding, extra))
-    size = [n + sum(both) for n, both in zip(_full_size(shape, weight, stride, dilation), cut)]
+    widths = tuple((n, n - more) for n, more in zip(sides, extra))
+    size = _size(shape, weight, stride, widths, dilation)
     if min(size) < 1:
-        raise RuntimeError(f"an image of {shape[2]} x {shape[3]} gives an output of {size[0]} x {size[1]}: too small, padding is {padding}")
-    return cut
+        raise RuntimeError(f"an image of {shape[2]} x {shape[3]} gives an output of {size[0]} x {size[1]}: too small, padding is {sides}")
+    return widths
 
 
 def _check(name: str, shape: tuple[int, ...], weight: tuple[int, ...], bias: Tensor | None, groups: int) -> None:

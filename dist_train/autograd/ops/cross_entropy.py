@@ -10,69 +10,54 @@ from ...backend.reference import loss as kernels
 from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
-from .embedding import all_below
 from .loss import check_reduction
 from .promotion import operand
 from .shape import Reshape
 
 
-class RowLoss(Op):
-    """A loss per row of scores, weighted by row, reduced: what cross-entropy and NLL have in common.
+class CrossEntropy(Op):
+    """Scores (N, C, …) become rows (M, C) by moving the classes last."""
 
-    The mean divides by the sum of the rows' weights. Scores (N, C, …) become rows (M, C) by moving the classes last.
-    """
+    def forward(self, x: Array, *, labels: Array, weight: Array, ignore_index: int, reduction: str) -> Array:
+        self._shape = x.shape
+        loss, *self.saved = kernels.cross_entropy(class_last(x), labels, weight, ignore_index, reduction)
+        return loss
 
-    def forward(self, x: Array, *, target: Array, row_weight: Array, reduction: str) -> Array:
-        rows, self._shape = class_last(x), x.shape
-        losses, keep = self.losses(rows, target)
+    def backward(self, gradient: Array) -> Array:
+        probabilities, labels, share = self.saved
+        return class_second(kernels.cross_entropy_backward(probabilities, gradient, labels, share), self._shape)
+
+
+class SoftCrossEntropy(Op):
+    """Against target probabilities (M, C), with the losses by row or their sum."""
+
+    def forward(self, x: Array, *, target: Array, reduction: str) -> Array:
+        self._shape = x.shape
+        losses, log_p = kernels.soft_cross_entropy(class_last(x), target)
+        self.saved = log_p, target
+        return losses if reduction == "none" else losses.sum()
+
+    def backward(self, gradient: Array) -> Array:
+        return class_second(kernels.soft_cross_entropy_backward(gradient, *self.saved), self._shape)
+
+
+class NLL(Op):
+    """Log-probabilities (N, C, …), weighted by row, reduced; the mean divides by the sum of the rows' weights."""
+
+    def forward(self, x: Array, *, labels: Array, row_weight: Array, reduction: str) -> Array:
+        losses = kernels.nll(class_last(x), labels)
         if row_weight is not None:
             losses *= row_weight
-        share = row_share(row_weight, len(rows)) if reduction == "mean" else 1.0
-        self.saved = keep, target, row_weight, share, reduction
+        share = kernels.share_of_row(array_module(x), row_weight, len(losses)) if reduction == "mean" else 1.0
+        self.saved = x.shape, labels, row_weight, share
         return losses if reduction == "none" else losses.sum() * share
 
     def backward(self, gradient: Array) -> Array:
-        keep, target, row_weight, share, reduction = self.saved
-        if reduction == "mean":
-            gradient = gradient * share
+        shape, labels, row_weight, share = self.saved
+        gradient = gradient * share
         if row_weight is not None:
             gradient = array_module(row_weight).where(row_weight == 0, 0, gradient * row_weight)  # also where the mean is NaN
-        return class_second(self.losses_backward(gradient, keep, target), self._shape)
-
-    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
-        """Rows (M, C) and the target → losses (M,) and what backward needs."""
-        raise NotImplementedError
-
-    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
-        raise NotImplementedError
-
-
-class CrossEntropy(RowLoss):
-    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
-        losses, probabilities = kernels.cross_entropy(rows, target)
-        return losses, probabilities
-
-    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
-        return kernels.cross_entropy_backward(gradient, keep, target)
-
-
-class SoftCrossEntropy(RowLoss):
-    """Against target probabilities (M, C)."""
-
-    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
-        losses, log_p = kernels.soft_cross_entropy(rows, target)
-        return losses, log_p
-
-    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
-        return kernels.soft_cross_entropy_backward(gradient, keep, target)
-
-
-class NLL(RowLoss):
-    def losses(self, rows: Array, target: Array) -> tuple[Array, Any]:
-        return kernels.nll(rows, target), rows.shape[1]
-
-    def losses_backward(self, gradient: Array, keep: Any, target: Array) -> Array:
-        return kernels.nll_backward(gradient, target, keep)
+        return class_second(kernels.nll_backward(gradient, labels, shape[1]), shape)
 
 
 def class_last(x: Array) -> Array:
@@ -85,15 +70,6 @@ def class_second(rows: Array, shape: tuple[int, ...]) -> Array:
     if len(shape) == 2:
         return rows
     return array_module(rows).moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
-def row_share(row_weight: Array, count: int) -> Any:
-    """One over the sum of the rows' weights; NaN where nothing counts."""
-    if row_weight is None:
-        return 1 / count if count else float("nan")
-    total = row_weight.sum()
-    with quiet():
-        return array_module(row_weight).where(total == 0, float("nan"), 1 / total)
 
 
 def cross_entropy(
@@ -112,31 +88,29 @@ def cross_entropy(
 
     IndexError for a class index outside [0, C) that is not `ignore_index`; ValueError for shapes that do not belong together.
     """
-    x, labels = input.array, target.array
-    plain = weight is None and not label_smoothing and reduction == "mean" and x.ndim == 2 and labels.dtype.kind == "i"
-    plain = plain and labels.shape == x.shape[:1] and len(x) > 0 and not 0 <= ignore_index < x.shape[1]
-    if plain and all_below(labels, x.shape[1]):  # the common case, on the way of every step
-        return CrossEntropy.apply(input, target=labels, row_weight=None, reduction="mean")
-    return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
-
-
-def _cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float) -> Tensor:
     check_reduction(reduction)
+    if label_smoothing or target.array.dtype.kind == "f":
+        return _soft(input, target, weight, ignore_index, reduction, label_smoothing)
+    input, labels, shape = _batched("cross_entropy", input, target)
+    _check_weight("cross_entropy", input, weight)
+    of_classes = None if weight is None else weight.array
+    loss = CrossEntropy.apply(input, labels=labels, weight=of_classes, ignore_index=ignore_index, reduction=reduction)
+    return _shaped(loss, shape, reduction)
+
+
+def _soft(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float) -> Tensor:
+    """Against probabilities, or labels smoothed to probabilities."""
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {smoothing}")
     if target.array.dtype.kind == "f":
         return _soft_cross_entropy(input, target, weight, reduction, smoothing)
     input, labels, shape = _batched("cross_entropy", input, target)
-    labels, kept = _labels("cross_entropy", input, labels, weight, ignore_index)
-    row_weight = _row_weight(input, labels, weight, kept)
-    if not smoothing:
-        result = CrossEntropy.apply(input, target=labels, row_weight=row_weight, reduction=reduction)
-        return _shaped(result, shape, reduction)
+    labels, kept, row_weight = _weighed("cross_entropy", input, labels, weight, ignore_index)
     targets = _smooth(input.array, labels, weight, kept, smoothing)
     if reduction == "none":
-        return _shaped(SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none"), shape, reduction)
-    total = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="sum")
-    return total * operand(row_share(row_weight, len(labels))) if reduction == "mean" else total
+        return _shaped(SoftCrossEntropy.apply(input, target=targets, reduction="none"), shape, reduction)
+    total = SoftCrossEntropy.apply(input, target=targets, reduction="sum")
+    return total * operand(_share(row_weight, labels)) if reduction == "mean" else total
 
 
 def _shaped(losses: Tensor, shape: tuple[int, ...], reduction: str) -> Tensor:
@@ -173,9 +147,9 @@ def _soft_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, re
         targets = targets * (1 - smoothing) + smoothing / shape[1]
     if weight is not None:
         targets = targets * weight.array
-    result = SoftCrossEntropy.apply(input, target=targets, row_weight=None, reduction="none" if reduction == "none" else "sum")
+    result = SoftCrossEntropy.apply(input, target=targets, reduction="none" if reduction == "none" else "sum")
     result = _shaped(result, (shape[0], *shape[2:]), reduction)
-    return result * row_share(None, len(targets)) if reduction == "mean" else result
+    return result * _share(None, targets) if reduction == "mean" else result
 
 
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
@@ -185,9 +159,8 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ign
     """
     check_reduction(reduction)
     input, labels, shape = _batched("nll_loss", input, target)
-    labels, kept = _labels("nll_loss", input, labels, weight, ignore_index)
-    row_weight = _row_weight(input, labels, weight, kept)
-    return _shaped(NLL.apply(input, target=labels, row_weight=row_weight, reduction=reduction), shape, reduction)
+    labels, _, row_weight = _weighed("nll_loss", input, labels, weight, ignore_index)
+    return _shaped(NLL.apply(input, labels=labels, row_weight=row_weight, reduction=reduction), shape, reduction)
 
 
 def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, tuple[int, ...]]:
@@ -203,21 +176,20 @@ def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, t
     return (input if x.ndim > 1 else input.unsqueeze(0)), labels.reshape(-1), labels.shape
 
 
-def _labels(name: str, input: Tensor, labels: Array, weight: Tensor | None, ignore_index: int) -> tuple[Array, Array]:
-    """Labels that are safe to index with, and which rows count (None: all)."""
+def _check_weight(name: str, input: Tensor, weight: Tensor | None) -> None:
     num_classes = input.array.shape[1]
     if weight is not None and weight.array.shape != (num_classes,):
         raise RuntimeError(f"{name}: weight needs one value for each of {num_classes} classes, got shape {tuple(weight.shape)}")
-    kept = labels != ignore_index
-    wrong = kept & ((labels < 0) | (labels >= num_classes))
-    if wrong.any():
-        raise IndexError(f"{name}: target {labels[wrong][0]} is outside the {num_classes} classes [0, {num_classes})")
-    return (labels, None) if kept.all() else (array_module(labels).where(kept, labels, 0), kept)
 
 
-def _row_weight(input: Tensor, labels: Array, weight: Tensor | None, kept: Array) -> Array:
-    """What each row counts (None: all the same)."""
-    if weight is None:
-        return None if kept is None else kept.astype(input.array.dtype)
-    row_weight = weight.array[labels]
-    return row_weight if kept is None else row_weight * kept
+def _weighed(name: str, input: Tensor, labels: Array, weight: Tensor | None, ignore_index: int) -> tuple[Array, Array, Array]:
+    """Labels that are safe to index with, which rows count (None: all), and what each counts (None: all the same)."""
+    _check_weight(name, input, weight)
+    x = input.array
+    labels, kept = kernels.checked_labels(array_module(x), name, labels, x.shape[1], ignore_index)
+    return labels, kept, kernels.weights_of_rows(labels, kept, None if weight is None else weight.array, x.dtype)
+
+
+def _share(row_weight: Array, rows: Array) -> Any:
+    with quiet():
+        return kernels.share_of_row(array_module(rows), row_weight, len(rows))

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from ...backend.device import array_module
-from ...backend.reference.product import product
+from ...backend.reference import product as kernels
 from ..engine import Array
 from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
@@ -29,17 +29,14 @@ class Linear(Op):
         needs_x, needs_weight, _ = self.needs
         self.saves = PRODUCT_SAVES[needs_x, needs_weight]
         self.saved = x if needs_weight else None, weight if needs_x else None, x.shape
-        y = product(x, weight.T) if x.ndim == 2 else product(rows(x), weight.T).reshape(*x.shape[:-1], len(weight))
-        if bias is not None:
-            y += bias
-        return y
+        return kernels.linear(x, weight, bias)
 
     def backward(self, gradient: Array) -> tuple[Array | None, ...]:
         x, weight, shape = self.saved
         gradient = rows(gradient)
         return (
-            None if weight is None else product(gradient, weight).reshape(shape),
-            None if x is None else product(gradient.T, rows(x), self.into),
+            None if weight is None else kernels.product(gradient, weight).reshape(shape),
+            None if x is None else kernels.product(gradient.T, rows(x), self.into),
             sum_leading(gradient, 1) if self.needs[2] else None,
         )
 
@@ -51,9 +48,9 @@ class MatMul(Op):
         self.saves = PRODUCT_SAVES[self.needs]
         self.saved = x, y
         if x.ndim == 2 and y.ndim == 2:
-            return product(x, y)
+            return kernels.product(x, y)
         if y.ndim == 2:  # one large product instead of one per matrix
-            return product(rows(x), y).reshape(*x.shape[:-1], y.shape[-1])
+            return kernels.product(rows(x), y).reshape(*x.shape[:-1], y.shape[-1])
         return array_module(x).matmul(x, y)
 
     def backward(self, gradient: Array) -> tuple[Array | None, Array | None]:
@@ -62,8 +59,8 @@ class MatMul(Op):
         if y.ndim == 2:
             gradient = rows(gradient)
             return (
-                product(gradient, y.T).reshape(x.shape) if needs_x else None,
-                product(rows(x).T, gradient) if needs_y else None,
+                kernels.product(gradient, y.T).reshape(x.shape) if needs_x else None,
+                kernels.product(rows(x).T, gradient) if needs_y else None,
             )
         matmul = array_module(gradient).matmul
         return (

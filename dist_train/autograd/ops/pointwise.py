@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ...backend.device import array_module
-from ...backend.reference.activation import logistic
+from ...backend.reference import activation as kernels
 from ...backend.reference.special import erf as erf_kernel
 from ...backend.reference.special import erf_gradient
 from ..engine import Array
@@ -97,9 +97,11 @@ exp2 = _function(OfOutput, "exp2", lambda xp, x: xp.exp2(x), lambda xp, g, y: g 
 sqrt = _function(OfOutput, "sqrt", lambda xp, x: xp.sqrt(x), lambda xp, g, y: g / (2 * y), "The square root.")
 rsqrt = _function(OfOutput, "rsqrt", lambda xp, x: 1 / xp.sqrt(x), lambda xp, g, y: g * (-0.5 * y * y * y), "1 / sqrt(x).")
 reciprocal = _function(OfOutput, "reciprocal", lambda xp, x: 1 / x, lambda xp, g, y: -g * y * y, "1 / x.")
-tanh = _function(OfOutput, "tanh", lambda xp, x: xp.tanh(x), lambda xp, g, y: g * (1 - y * y), "The hyperbolic tangent.")
+tanh = _function(OfOutput, "tanh", lambda xp, x: kernels.tanh(x), lambda xp, g, y: kernels.tanh_backward(g, y), "The hyperbolic tangent.")
 tan = _function(OfOutput, "tan", lambda xp, x: xp.tan(x), lambda xp, g, y: g * (1 + y * y), "The tangent.")
-sigmoid = _function(OfOutput, "sigmoid", logistic, lambda xp, g, y: g * ((1 - y) * y), "1 / (1 + exp(-x)).")
+sigmoid = _function(
+    OfOutput, "sigmoid", lambda xp, x: kernels.sigmoid(x), lambda xp, g, y: kernels.sigmoid_backward(g, y), "1 / (1 + exp(-x))."
+)
 
 log = _function(OfInput, "log", lambda xp, x: xp.log(x), lambda xp, g, x: g / x, "The natural logarithm.")
 log2 = _function(OfInput, "log2", lambda xp, x: xp.log2(x), lambda xp, g, x: g / (x * ln(2)), "The logarithm to base 2.")

@@ -12,6 +12,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace {
 
@@ -28,6 +31,9 @@ static_assert(sizeof(Header) <= line);
 
 std::mutex mutex;
 Header* kept[num_classes];
+int num_kept[num_classes], fewest_kept[num_classes];  // now, and at any time since the last sweep
+int releases = 0;                                     // since the last sweep
+constexpr int sweep_interval = 4096;
 std::size_t in_use = 0, peak = 0, idle = 0;  // bytes of blocks that may be kept: with arrays, the most there were, and kept ones
 
 // The class of a size, and the size of the class: at most 1/8 larger.
@@ -65,8 +71,29 @@ Header* from_kept(int size_class, std::size_t bytes) {
   if (header) {
     kept[size_class] = header->next;
     idle -= bytes;
+    if (--num_kept[size_class] < fewest_kept[size_class]) fewest_kept[size_class] = num_kept[size_class];
   }
   return header;
+}
+
+// Returns `count` kept blocks of a class to the system.
+void free_kept(int size_class, int count) {
+  num_kept[size_class] -= count;
+  for (; count > 0; --count) {
+    Header* header = kept[size_class];
+    kept[size_class] = header->next;
+    idle -= header->bytes;
+    std::free(header);
+  }
+}
+
+// Returns what nobody has asked for since the last sweep: what a model was initialised with, or a batch size that has gone.
+void sweep() {
+  for (int size_class = 0; size_class < num_classes; ++size_class) {
+    free_kept(size_class, fewest_kept[size_class]);
+    fewest_kept[size_class] = num_kept[size_class];
+  }
+  releases = 0;
 }
 
 void* allocate(void*, std::size_t bytes) {
@@ -86,10 +113,12 @@ void* allocate(void*, std::size_t bytes) {
 bool keep(Header* header) {
   std::lock_guard<std::mutex> lock(mutex);
   in_use -= header->bytes;
+  if (++releases == sweep_interval) sweep();
   if (in_use + idle + header->bytes > peak + peak / 2) return false;
   idle += header->bytes;
   header->next = kept[header->size_class];
   kept[header->size_class] = header;
+  ++num_kept[header->size_class];
   return true;
 }
 
@@ -134,7 +163,20 @@ static nb::tuple allocator_bytes() {
   return nb::make_tuple(in_use, peak, idle);
 }
 
+// Returns all kept blocks to the system.
+static void free_kept_blocks() {
+  std::lock_guard<std::mutex> lock(mutex);
+  for (int size_class = 0; size_class < num_classes; ++size_class) {
+    free_kept(size_class, num_kept[size_class]);
+    fewest_kept[size_class] = 0;
+  }
+#if defined(__GLIBC__)
+  malloc_trim(0);  // what the C library itself keeps
+#endif
+}
+
 void bind_allocator(nb::module_& module) {
+  module.def("free_kept_blocks", &free_kept_blocks);
   module.def("use_allocator", &use_allocator);
   module.def("allocator_bytes", &allocator_bytes);
 }

@@ -5,6 +5,7 @@
 #include "philox.h"
 
 namespace DT_ISA {
+namespace {
 
 template <class T>
 static Matrix<T> head_of(const Strided<T>& array, Index batch, Index head) {
@@ -74,7 +75,7 @@ static T divisor(T total) {
   return total == 0 ? T(1) : total;  // a row that sees nothing gives 0
 }
 
-// One head at a time: all keys and values packed, and the weights of tile_rows queries.
+// One head at a time: all keys and values packed, and the weights of group_rows queries.
 template <class T>
 class Forward {
  public:
@@ -94,39 +95,33 @@ class Forward {
         width_(round_up(shape.width, line<T>)),
         value_width_(round_up(shape.value_width, line<T>)),
         ld_(keys_size_ + line<T>),  // not a power of two, whose multiples share few lines of the cache
-        scratch_(Scratch::room<T>(keys_size_ * shape.width) + Scratch::room<T>(shape.num_keys * value_width_) +
-                 Scratch::room<T>(tile_rows * width_) + Scratch::room<T>(tile_rows * ld_) + Scratch::room<T>(tile_rows * value_width_) +
-                 Scratch::room<T>(ld_) + Scratch::room<std::uint32_t>(Dropping::room(ld_))) {
-    keys_ = scratch_.take<T>(keys_size_ * shape.width);
-    values_ = scratch_.take<T>(shape.num_keys * value_width_);
-    queries_ = scratch_.take<T>(tile_rows * width_);
-    weights_ = scratch_.take<T>(tile_rows * ld_);
-    outputs_ = scratch_.take<T>(tile_rows * value_width_);
-    factors_ = scratch_.take<T>(ld_);
-    words_ = scratch_.take<std::uint32_t>(Dropping::room(ld_));
-  }
-
-  explicit operator bool() const { return bool(scratch_); }
+        keys_(keys_size_ * shape.width),
+        values_(shape.num_keys * value_width_),
+        queries_(group_rows * width_),
+        weights_(group_rows * ld_),
+        outputs_(group_rows * value_width_),
+        factors_(ld_),
+        words_(Dropping::room(ld_)) {}
 
   void run(const Head& head) const {
-    pack_transposed(head.key, shape_.num_keys, shape_.width, keys_);
-    pack_rows(head.value, shape_.num_keys, shape_.value_width, T(1), values_, shape_.num_keys, value_width_);
-    for (Index row = 0; row < shape_.num_queries; row += tile_rows) group(head, row, min(tile_rows, shape_.num_queries - row));
+    pack_transposed(head.key, shape_.num_keys, shape_.width, keys_.data());
+    pack_rows(head.value, shape_.num_keys, shape_.value_width, T(1), values_.data(), shape_.num_keys, value_width_);
+    for (Index row = 0; row < shape_.num_queries; row += group_rows) group(head, row, min(group_rows, shape_.num_queries - row));
   }
 
  private:
   void group(const Head& head, Index first, Index rows) const {
-    const Index depth = sight_.of(first + tile_rows - 1), columns = round_up(depth, line<T>);
-    pack_rows({&head.query(first, 0), head.query.row, head.query.column}, rows, shape_.width, T(rules_.scale), queries_, tile_rows, width_);
-    multiply_panels(0, columns, shape_.width, ByRows<T>{queries_, width_}, keys_, weights_, ld_);
+    const Index depth = sight_.of(first + group_rows - 1), columns = round_up(depth, line<T>);
+    pack_rows({&head.query(first, 0), head.query.row, head.query.column}, rows, shape_.width, T(rules_.scale), queries_.data(), group_rows, width_);
+    multiply_panels(0, columns, shape_.width, ByRows<T>{queries_, width_}, keys_.data(), weights_.data(), ld_);
     for (Index r = 0; r < rows; ++r) {
       head.masks.apply(weights_ + r * ld_, first + r, 0, depth);
       overwrite_from(weights_ + r * ld_, sight_.of(first + r), columns, -infinity<T>);
     }
-    T largest[tile_rows], total[tile_rows];
-    exponentials(weights_, ld_, columns, largest, total);
+    T largest[group_rows], total[group_rows];
+    exponentials(weights_.data(), ld_, columns, largest, total);
     if (rules_.drops) drop(head, first, rows);
-    product(value_width_, depth, ByRows<T>{weights_, ld_}, values_, value_width_, outputs_, value_width_, false);
+    multiply_group(value_width_, depth, ByRows<T>{weights_, ld_}, values_.data(), value_width_, outputs_.data(), value_width_, false);
     for (Index r = 0; r < rows; ++r) {
       head.largest[first + r] = total[r] == total[r] ? largest[r] : total[r];
       head.total[first + r] = total[r];
@@ -137,8 +132,8 @@ class Forward {
   void drop(const Head& head, Index first, Index rows) const {
     for (Index r = 0; r < rows; ++r) {
       const Index seen = sight_.of(first + r);
-      head.dropping.factors(first + r, 0, seen, words_, factors_);
-      multiply(weights_ + r * ld_, factors_, seen);
+      head.dropping.factors(first + r, 0, seen, words_.data(), factors_.data());
+      multiply(weights_ + r * ld_, factors_.data(), seen);
     }
   }
 
@@ -146,35 +141,32 @@ class Forward {
   const AttentionRules& rules_;
   Sight sight_;
   Index keys_size_, width_, value_width_, ld_;  // padded
-  Scratch scratch_;
-  T *keys_, *values_, *queries_, *weights_, *outputs_, *factors_;
-  std::uint32_t* words_;
+  Scratch<T> keys_, values_, queries_, weights_, outputs_, factors_;
+  Scratch<std::uint32_t> words_;
 };
 
-// Runs `Pass` for every head, one at a time on each thread; `head_at(b, h)` gives what it runs on. False: no memory.
-template <class Pass, class HeadOf>
-static bool for_each_head(const AttentionShape& shape, const AttentionRules& rules, const HeadOf& head_at) {
+// Runs `Pass` for every head, one at a time on each thread; `head_at(b, h)` gives what it runs on.
+template <class Pass, class HeadAt>
+static void for_each_head(const AttentionShape& shape, const AttentionRules& rules, const HeadAt& head_at) {
   const Index count = shape.batch * shape.heads;
-  bool enough = true;
-#pragma omp parallel if (count > 1) reduction(&& : enough)
+#pragma omp parallel if (count > 1)
   {
     const Pass pass(shape, rules);
-    enough = bool(pass);
 #pragma omp for schedule(static)
-    for (Index i = 0; i < count; ++i)
-      if (pass) pass.run(head_at(i / shape.heads, i % shape.heads));
+    for (Index i = 0; i < count; ++i) pass.run(head_at(i / shape.heads, i % shape.heads));
   }
-  return enough;
 }
 
 static Dropping dropping(const AttentionShape& s, const AttentionRules& rules, Index batch, Index head) {
   return {rules, std::uint64_t((batch * s.heads + head) * s.num_queries * s.num_keys), s.num_keys};
 }
 
+}  // namespace
+
 template <class T>
-bool attention(const AttentionShape& shape, const AttentionRules& rules, Strided<const T> query, Strided<const T> key, Strided<const T> value,
+void attention(const AttentionShape& shape, const AttentionRules& rules, Strided<const T> query, Strided<const T> key, Strided<const T> value,
                Strided<const bool> visible, Strided<const T> added, Strided<T> output, T* largest, T* total) {
-  return for_each_head<Forward<T>>(shape, rules, [&](Index b, Index h) {
+  for_each_head<Forward<T>>(shape, rules, [&](Index b, Index h) {
     const Index row = (b * shape.heads + h) * shape.num_queries;
     return typename Forward<T>::Head{head_of(query, b, h),
                                      head_of(key, b, h),
@@ -186,6 +178,8 @@ bool attention(const AttentionShape& shape, const AttentionRules& rules, Strided
                                      total + row};
   });
 }
+
+namespace {
 
 // One head at a time: everything packed, and the weights of a block of queries and keys.
 template <class T>
@@ -204,40 +198,32 @@ class Backward {
       : shape_(shape),
         rules_(rules),
         keys_size_(round_up(shape.num_keys, panel<T>)),
-        queries_size_(round_up(shape.num_queries, tile_rows)),
+        queries_size_(round_up(shape.num_queries, group_rows)),
         width_(round_up(shape.width, line<T>)),
         value_width_(round_up(shape.value_width, line<T>)),
-        scratch_(Scratch::room<T>(keys_size_ * shape.width) + Scratch::room<T>(keys_size_ * shape.value_width) +
-                 2 * Scratch::room<T>(keys_size_ * width_) + Scratch::room<T>(keys_size_ * value_width_) +
-                 Scratch::room<T>(queries_size_ * width_) + Scratch::room<T>(queries_size_ * value_width_) + 3 * Scratch::room<T>(queries_size_) +
-                 Scratch::room<T>(block * width_) + 2 * Scratch::room<T>(block * ld) + Scratch::room<T>(tile_rows * ld) +
-                 Scratch::room<T>(tile_rows * value_width_) + Scratch::room<std::uint32_t>(Dropping::room(block))) {
-    transposed_keys_ = scratch_.take<T>(keys_size_ * shape.width);
-    transposed_values_ = scratch_.take<T>(keys_size_ * shape.value_width);
-    keys_ = scratch_.take<T>(keys_size_ * width_);
-    of_keys_ = scratch_.take<T>(keys_size_ * width_);
-    of_values_ = scratch_.take<T>(keys_size_ * value_width_);
-    queries_ = scratch_.take<T>(queries_size_ * width_);
-    gradients_ = scratch_.take<T>(queries_size_ * value_width_);
-    largest_ = scratch_.take<T>(queries_size_);
-    inverses_ = scratch_.take<T>(queries_size_);
-    products_ = scratch_.take<T>(queries_size_);
-    of_queries_ = scratch_.take<T>(block * width_);
-    weights_ = scratch_.take<T>(block * ld);
-    slopes_ = scratch_.take<T>(block * ld);
-    factors_ = scratch_.take<T>(tile_rows * ld);
-    outputs_ = scratch_.take<T>(tile_rows * value_width_);
-    words_ = scratch_.take<std::uint32_t>(Dropping::room(block));
-  }
-
-  explicit operator bool() const { return bool(scratch_); }
+        transposed_keys_(keys_size_ * shape.width),
+        transposed_values_(keys_size_ * shape.value_width),
+        keys_(keys_size_ * width_),
+        of_keys_(keys_size_ * width_),
+        of_values_(keys_size_ * value_width_),
+        queries_(queries_size_ * width_),
+        gradients_(queries_size_ * value_width_),
+        largest_(queries_size_),
+        inverses_(queries_size_),
+        products_(queries_size_),
+        of_queries_(block * width_),
+        weights_(block * ld),
+        slopes_(block * ld),
+        factors_(group_rows * ld),
+        outputs_(group_rows * value_width_),
+        words_(Dropping::room(block)) {}
 
   void run(const Head& head) const {
     pack(head);
     for (Index row = 0; row < shape_.num_queries; row += block) {
       const Index rows = min(block, shape_.num_queries - row), end = sight(shape_.num_keys).of(row + rows - 1);
-      __builtin_memset(of_queries_, 0, std::size_t(block * width_) * sizeof(T));
-      for (Index column = 0; column < end; column += block) pair(head, row, round_up(rows, tile_rows), column);
+      __builtin_memset(of_queries_.data(), 0, std::size_t(block * width_) * sizeof(T));
+      for (Index column = 0; column < end; column += block) pair(head, row, round_up(rows, group_rows), column);
       for (Index i = 0; i < rows; ++i) store(of_queries_ + i * width_, shape_.width, T(rules_.scale), &head.of_query(row + i, 0));
     }
     for (Index j = 0; j < shape_.num_keys; ++j) {
@@ -252,62 +238,64 @@ class Backward {
   Sight sight(Index num_keys) const { return {num_keys, rules_.causal}; }
 
   void pack(const Head& head) const {
-    pack_transposed(head.key, shape_.num_keys, shape_.width, transposed_keys_);
-    pack_transposed(head.value, shape_.num_keys, shape_.value_width, transposed_values_);
-    pack_rows(head.key, shape_.num_keys, shape_.width, T(1), keys_, keys_size_, width_);
-    pack_rows(head.query, shape_.num_queries, shape_.width, T(rules_.scale), queries_, queries_size_, width_);
-    pack_rows(head.gradient, shape_.num_queries, shape_.value_width, T(1), gradients_, queries_size_, value_width_);
+    pack_transposed(head.key, shape_.num_keys, shape_.width, transposed_keys_.data());
+    pack_transposed(head.value, shape_.num_keys, shape_.value_width, transposed_values_.data());
+    pack_rows(head.key, shape_.num_keys, shape_.width, T(1), keys_.data(), keys_size_, width_);
+    pack_rows(head.query, shape_.num_queries, shape_.width, T(rules_.scale), queries_.data(), queries_size_, width_);
+    pack_rows(head.gradient, shape_.num_queries, shape_.value_width, T(1), gradients_.data(), queries_size_, value_width_);
     for (Index i = 0; i < queries_size_; ++i) {
       const bool is = i < shape_.num_queries;
       largest_[i] = is ? head.largest[i] : T(0);
       inverses_[i] = is ? 1 / divisor(head.total[i]) : T(0);
     }
-    for (Index row = 0; row < shape_.num_queries; row += tile_rows) multiply_rows(row, head.output);
-    __builtin_memset(of_keys_, 0, std::size_t(keys_size_ * width_) * sizeof(T));
-    __builtin_memset(of_values_, 0, std::size_t(keys_size_ * value_width_) * sizeof(T));
+    for (Index row = 0; row < shape_.num_queries; row += group_rows) multiply_rows(row, head.output);
+    __builtin_memset(of_keys_.data(), 0, std::size_t(keys_size_ * width_) * sizeof(T));
+    __builtin_memset(of_values_.data(), 0, std::size_t(keys_size_ * value_width_) * sizeof(T));
   }
 
   // products = Σ gradient·output of each row of a group.
   void multiply_rows(Index first, Matrix<const T> output) const {
-    pack_rows({&output(first, 0), output.row, output.column}, min(tile_rows, shape_.num_queries - first), shape_.value_width, T(1), outputs_,
-              tile_rows, value_width_);
-    alignas(64) T sums[tile_rows][line<T>] = {};
+    pack_rows({&output(first, 0), output.row, output.column}, min(group_rows, shape_.num_queries - first), shape_.value_width, T(1),
+              outputs_.data(), group_rows, value_width_);
+    alignas(64) T sums[group_rows][line<T>] = {};
     for (Index j = 0; j < value_width_; j += line<T>)
-      for (Index r = 0; r < tile_rows; ++r)
+      for (Index r = 0; r < group_rows; ++r)
         line_at(sums[r]) += line_at(gradients_ + (first + r) * value_width_ + j) * line_at(outputs_ + r * value_width_ + j);
     join_lanes<T>(sums, [](auto& a, const auto& b) { a += b; });
-    for (Index r = 0; r < tile_rows; ++r) products_[first + r] = sums[r][0];
+    for (Index r = 0; r < group_rows; ++r) products_[first + r] = sums[r][0];
   }
 
   // What `rows` queries from `row` on and a block of keys from `column` on give.
   void pair(const Head& head, Index row, Index rows, Index column) const {
     const Sight here = sight(min(shape_.num_keys, column + block));
-    for (Index r = 0; r < rows; r += tile_rows) {
-      const Index depth = max(Index(0), here.of(row + r + tile_rows - 1) - column);
+    for (Index r = 0; r < rows; r += group_rows) {
+      const Index depth = max(Index(0), here.of(row + r + group_rows - 1) - column);
       group(head, row, r, column, depth);
-      product(width_, depth, ByRows<T>{slopes_ + r * ld, ld}, keys_ + column * width_, width_, of_queries_ + r * width_, width_, true);
+      multiply_group(width_, depth, ByRows<T>{slopes_ + r * ld, ld}, keys_ + column * width_, width_, of_queries_ + r * width_, width_, true);
     }
-    for (Index c = column, end = here.of(row + rows - 1); c < end; c += tile_rows) {
-      const Index first = rules_.causal ? max(Index(0), (c - row) / tile_rows * tile_rows) : 0;  // rows above see nothing of these keys
+    for (Index c = column, end = here.of(row + rows - 1); c < end; c += group_rows) {
+      const Index first = rules_.causal ? max(Index(0), (c - row) / group_rows * group_rows) : 0;  // rows above see nothing of these keys
       const Index depth = rows - first, place = first * ld + c - column;
-      product(value_width_, depth, ByColumns<T>{weights_ + place, ld}, gradients_ + (row + first) * value_width_, value_width_,
+      multiply_group(value_width_, depth, ByColumns<T>{weights_ + place, ld}, gradients_ + (row + first) * value_width_, value_width_,
               of_values_ + c * value_width_, value_width_, true);
-      product(width_, depth, ByColumns<T>{slopes_ + place, ld}, queries_ + (row + first) * width_, width_, of_keys_ + c * width_, width_, true);
+      multiply_group(width_, depth, ByColumns<T>{slopes_ + place, ld}, queries_ + (row + first) * width_, width_, of_keys_ + c * width_, width_,
+                     true);
     }
   }
 
-  // Weights and the gradients of scores for tile_rows queries and `depth` keys, which lie from row r on; zeros up to a whole cache line.
+  // Weights and the gradients of scores for group_rows queries and `depth` keys, which lie from row r on; zeros up to a whole cache line.
   void group(const Head& head, Index row, Index r, Index column, Index depth) const {
     T *weights = weights_ + r * ld, *slopes = slopes_ + r * ld;
-    const Index columns = round_up(depth, line<T>), first = row + r, rows = min(tile_rows, shape_.num_queries - first);
-    multiply_panels(column, columns, shape_.width, ByRows<T>{queries_ + first * width_, width_}, transposed_keys_, weights, ld);
-    multiply_panels(column, columns, shape_.value_width, ByRows<T>{gradients_ + first * value_width_, value_width_}, transposed_values_, slopes, ld);
+    const Index columns = round_up(depth, line<T>), first = row + r, rows = min(group_rows, shape_.num_queries - first);
+    multiply_panels(column, columns, shape_.width, ByRows<T>{queries_ + first * width_, width_}, transposed_keys_.data(), weights, ld);
+    multiply_panels(column, columns, shape_.value_width, ByRows<T>{gradients_ + first * value_width_, value_width_}, transposed_values_.data(),
+                    slopes, ld);
     for (Index i = 0; i < rows; ++i) {
       head.masks.apply(weights + i * ld, first + i, column, depth);
       if (rules_.drops) drop(head, first + i, column, depth, slopes + i * ld, factors_ + i * ld);
     }
     differentiate(first, weights, slopes, columns);
-    for (Index i = 0; i < tile_rows; ++i) {
+    for (Index i = 0; i < group_rows; ++i) {
       const Index seen = i < rows ? max(Index(0), sight(shape_.num_keys).of(first + i) - column) : 0;
       overwrite_from(weights + i * ld, seen, columns, T(0));
       overwrite_from(slopes + i * ld, seen, columns, T(0));
@@ -317,14 +305,14 @@ class Backward {
   }
 
   void drop(const Head& head, Index i, Index column, Index depth, T* slopes, T* factors) const {
-    head.dropping.factors(i, column, depth, words_, factors);
+    head.dropping.factors(i, column, depth, words_.data(), factors);
     multiply(slopes, factors, depth);
   }
 
   // Scores and the gradients of the weights become weights and the gradients of the scores.
   void differentiate(Index first, T* weights, T* slopes, Index columns) const {
     for (Index j = 0; j < columns; j += line<T>)
-      for (Index r = 0; r < tile_rows; ++r) {
+      for (Index r = 0; r < group_rows; ++r) {
         T* weight = weights + r * ld + j;
         const T shift = largest_[first + r], inverse = inverses_[first + r], product = products_[first + r];
         for (Index l = 0; l < line<T>; ++l) weight[l] = exp_of_negative(weight[l] - shift) * inverse;
@@ -336,18 +324,19 @@ class Backward {
   const AttentionShape& shape_;
   const AttentionRules& rules_;
   Index keys_size_, queries_size_, width_, value_width_;  // padded
-  Scratch scratch_;
-  T *transposed_keys_, *transposed_values_, *keys_, *of_keys_, *of_values_, *queries_, *gradients_, *largest_, *inverses_, *products_;
-  T *of_queries_, *weights_, *slopes_, *factors_, *outputs_;
-  std::uint32_t* words_;
+  Scratch<T> transposed_keys_, transposed_values_, keys_, of_keys_, of_values_, queries_, gradients_, largest_, inverses_, products_;
+  Scratch<T> of_queries_, weights_, slopes_, factors_, outputs_;
+  Scratch<std::uint32_t> words_;
 };
 
+}  // namespace
+
 template <class T>
-bool attention_backward(const AttentionShape& shape, const AttentionRules& rules, Strided<const T> gradient, Strided<const T> query,
+void attention_backward(const AttentionShape& shape, const AttentionRules& rules, Strided<const T> gradient, Strided<const T> query,
                         Strided<const T> key, Strided<const T> value, Strided<const bool> visible, Strided<const T> added,
                         Strided<const T> output, const T* largest, const T* total, Strided<T> of_query, Strided<T> of_key,
                         Strided<T> of_value) {
-  return for_each_head<Backward<T>>(shape, rules, [&](Index b, Index h) {
+  for_each_head<Backward<T>>(shape, rules, [&](Index b, Index h) {
     const Index row = (b * shape.heads + h) * shape.num_queries;
     return typename Backward<T>::Head{head_of(gradient, b, h),
                                       head_of(query, b, h),
@@ -365,9 +354,9 @@ bool attention_backward(const AttentionShape& shape, const AttentionRules& rules
 }
 
 #define INSTANTIATE(T)                                                                                                                      \
-  template bool attention<T>(const AttentionShape&, const AttentionRules&, Strided<const T>, Strided<const T>, Strided<const T>,            \
+  template void attention<T>(const AttentionShape&, const AttentionRules&, Strided<const T>, Strided<const T>, Strided<const T>,            \
                              Strided<const bool>, Strided<const T>, Strided<T>, T*, T*);                                                    \
-  template bool attention_backward<T>(const AttentionShape&, const AttentionRules&, Strided<const T>, Strided<const T>, Strided<const T>,   \
+  template void attention_backward<T>(const AttentionShape&, const AttentionRules&, Strided<const T>, Strided<const T>, Strided<const T>,   \
                                       Strided<const T>, Strided<const bool>, Strided<const T>, Strided<const T>, const T*, const T*,        \
                                       Strided<T>, Strided<T>, Strided<T>);
 INSTANTIATE(float)

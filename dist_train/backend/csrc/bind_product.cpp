@@ -1,6 +1,8 @@
-// Matrix products through the chosen BLAS library: NumPy's own overhead and its choice of library are left out.
+// Matrix products of NumPy arrays.
 #include "array.h"
 #include "blas.h"
+
+#include <cstring>
 
 // A matrix as BLAS takes it: rows one after another at a distance, or the transpose of such a matrix.
 struct Matrix {
@@ -51,7 +53,40 @@ static nb::object product(Array a, Array b, Array out) {
   return result;
 }
 
+// As many axes as x, of which the last has another length.
+static nb::object like_rows(const Array& x, Index columns) {
+  npy_intp shape[NPY_MAXDIMS];
+  for (int axis = 0; axis < x.ndim(); ++axis) shape[axis] = x.shape(axis);
+  shape[x.ndim() - 1] = columns;
+  return nb::steal(PyArray_SimpleNew(x.ndim(), shape, x.type()));
+}
+
+// C begins as the bias in every row, to which the products are added.
+template <class T>
+static void multiply_add(Index m, Index n, Index k, const Array& x, const Array& weight, const Array& bias, const Array& y) {
+  T* c = y.data<T>();
+  if (bias)
+    for (Index i = 0; i < m; ++i) std::memcpy(c + i * n, bias.data<T>(), n * sizeof(T));
+  gemm(false, true, m, n, k, T(1), x.data<T>(), k, weight.data<T>(), k, T(bias ? 1 : 0), c, n);
+}
+
+static nb::object linear(Array x, Array weight, Array bias) {
+  if (!have_blas() || x.ndim() < 2 || weight.ndim() != 2 || !all_floating({&x, &weight, &bias})) return declined();
+  const Index n = weight.shape(0), k = weight.shape(1), m = k ? x.size() / k : 0, limit = Index(1) << 31;
+  if (x.shape(-1) != k || m < 1 || n < 1 || k < 1 || m >= limit || n >= limit || k >= limit) return declined();
+  if (bias && (bias.ndim() != 1 || bias.shape(0) != n)) return declined();
+  nb::object result = like_rows(x, n);
+  const Array y = view(result);
+  Unlocked unlocked(m * n * k / 16);
+  if (x.is_float32())
+    multiply_add<float>(m, n, k, x, weight, bias, y);
+  else
+    multiply_add<double>(m, n, k, x, weight, bias, y);
+  return result;
+}
+
 void bind_product(nb::module_& module) {
   using namespace nb::literals;
   module.def("product", &product, "a"_a, "b"_a, "out"_a.none() = nb::none());
+  module.def("linear", &linear, "x"_a, "weight"_a, "bias"_a.none());
 }

@@ -1,6 +1,9 @@
+// Our own kernels (product.h) where they run, else the library that backend/blas.py has found.
 #include "blas.h"
 
 #include "array.h"
+#define DT_HEADER "product.h"
+#include "each_isa.h"
 
 // CBLAS with 32-bit or with 64-bit integers.
 template <class T, class Int>
@@ -10,6 +13,7 @@ using Gemm = void (*)(int order, int transpose_a, int transpose_b, Int m, Int n,
 static void* float_gemm = nullptr;
 static void* double_gemm = nullptr;
 static bool wide_integers = false;
+static bool own_kernels = true;  // unless a library was asked for
 
 template <class T, class Int>
 static void call(void* function, bool transpose_a, bool transpose_b, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb,
@@ -30,17 +34,25 @@ static void dispatch(void* function, bool transpose_a, bool transpose_b, Index m
 
 void gemm(bool ta, bool tb, Index m, Index n, Index k, float alpha, const float* a, Index lda, const float* b, Index ldb, float beta, float* c,
           Index ldc) {
+  if (own_kernels && (beta == 0 || beta == 1) && alpha == 1 &&
+      DT_CALL(product<float>, m, n, k, a, ta ? 1 : lda, ta ? lda : 1, b, tb ? 1 : ldb, tb ? ldb : 1, beta == 1, c, ldc))
+    return;
   dispatch(float_gemm, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void gemm(bool ta, bool tb, Index m, Index n, Index k, double alpha, const double* a, Index lda, const double* b, Index ldb, double beta, double* c,
           Index ldc) {
+  if (own_kernels && (beta == 0 || beta == 1) && alpha == 1 &&
+      DT_CALL(product<double>, m, n, k, a, ta ? 1 : lda, ta ? lda : 1, b, tb ? 1 : ldb, tb ? ldb : 1, beta == 1, c, ldc))
+    return;
   dispatch(double_gemm, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 bool have_blas() { return float_gemm && double_gemm; }
 
-static void set_blas(std::uintptr_t float_function, std::uintptr_t double_function, bool wide) {
+// The library for what our own kernels do not do, or for everything.
+static void set_blas(std::uintptr_t float_function, std::uintptr_t double_function, bool wide, bool everything) {
+  own_kernels = !everything;
   float_gemm = reinterpret_cast<void*>(float_function);
   double_gemm = reinterpret_cast<void*>(double_function);
   wide_integers = wide;

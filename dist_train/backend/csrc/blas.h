@@ -1,4 +1,5 @@
-// Matrix products by the BLAS library that backend/blas.py has chosen (NumPy's own, or MKL). Plain functions, compiled once: kernel files may call them.
+// Matrix products: by our own kernels, or by the BLAS library that the user has chosen (backend/blas.py). Plain functions, compiled once: kernel
+// files may call them.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // exp, log, tanh, erf and their kin for float and double, for kernel files: plain arithmetic without branches, so that loops over them are
-// vectorised, and the same bits for every instruction set. Errors are below 1 ulp for exp and log, 1.6 for tanh, 2.3 for sigmoid and 4 for
-// erf; nan, infinities, overflow and denormal numbers are as in libm. Coefficients are minimax fits (Remez), highest power first.
+// vectorised, and the same bits for every instruction set. Errors are below 1 ulp for exp and log, 2.5 for sigmoid and tanh, 4
+// for erf; nan, infinities, overflow and denormal numbers are as in libm. Coefficients are minimax fits (Remez), highest power first.
 #pragma once
 
 #include "kernel.h"
@@ -23,8 +23,6 @@ struct Floating<float> {
   static constexpr float exp_tail[] = {0.0013814467238262296f, 0.008368780836462975f, 0.04166839271783829f, 0.1666651964187622f,
                                        0.4999999403953552f};
   static constexpr float log_tail[] = {0.298730731010437f, 0.399774968624115f, 0.6666677594184875f};
-  static constexpr float tanh_tail[] = {-0.0057170456275343895f, 0.02065058797597885f, -0.05374349653720856f, 0.13331490755081177f,
-                                        -0.3333328366279602f};
 };
 
 template <>
@@ -41,9 +39,6 @@ struct Floating<double> {
                                         0.1666666666666641,     0.5000000000000011};
   static constexpr double log_tail[] = {0.14797507931302573, 0.15313903213165178, 0.1818356974167057, 0.22222198475936605,
                                         0.28571428743263344, 0.3999999999941109,  0.6666666666666735};
-  static constexpr double tanh_tail[] = {-1.6107548189077343e-05, 7.721917968184474e-05,  -0.00022863323711861855, 0.0005863524793676279,
-                                         -0.0014549704736062919,  0.0035919915700078973,  -0.008863221319147328,   0.021869487601953452,
-                                         -0.053968253932481655,   0.13333333333264913,    -0.33333333333332876};
 };
 
 template <class T>
@@ -166,13 +161,11 @@ static inline T sigmoid(T x) {
   return (x < 0 ? decayed : T(1)) / (1 + decayed);
 }
 
+// tanh(x) = −d / (2 + d) with d = exp(−2x) − 1 for x ≥ 0
 template <class T>
 static inline T tanh(T x) {
-  const T size = magnitude(x), z = x * x;
-  const T near = size + size * z * polynomial(Floating<T>::tanh_tail, z);
-  const T decayed = exp_of_negative(-2 * size);
-  const T far = (1 - decayed) / (1 + decayed);
-  return with_sign(size < T(0.625) ? near : far, x);
+  const T d = expm1_of_negative(-2 * magnitude(x));
+  return with_sign(d / (2 + d), x);
 }
 
 // W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969): erf(x) = x·P(x²)/Q(x²) below 0.46875,
@@ -192,14 +185,33 @@ static inline double erf(double x) {
   return size < 0.46875 ? near : far;
 }
 
-// −log(Φ(x) / (1 − Φ(x))), where Φ is the normal distribution's cumulative function, so that Φ(x) = 1 / (1 + exp of it), right to 3e-8.
-static inline float minus_logit_of_normal_cdf(float x) {
-  constexpr float p[] = {9.646885445543e-12f, -6.276727651844e-10f, 1.205038979769e-8f, 7.546028837951e-8f, -6.725351047312e-6f,
-                         1.066241274400e-4f,  7.158015565409e-5f,   -7.267033777098e-2f, -1.5957691687886f};
-  return x * polynomial(p, clamp(x * x, 0.0f, 27.04f));  // beyond 5.2, 1 − Φ is below 1e-7
+// tanh(x·P(x²)), right to 2e-7 of itself.
+static inline float erf(float x) {
+  constexpr float p[] = {1.7462728e-09f, -5.6810453e-08f, 5.4533837e-07f, 1.7074714e-06f, -7.608866e-05f,
+                         6.0315715e-04f, 2.0245925e-04f,  -1.0277138e-01f, -1.1283792e+00f};
+  return tanh(-x * polynomial(p, clamp(x * x, 0.0f, 13.52f)));  // beyond, erf(x) is 1 to rounding
 }
 
-// Right to 2e-7 of itself.
-static inline float erf(float x) { return tanh(-0.5f * minus_logit_of_normal_cdf(x * 1.41421356f)); }
+// The normal distribution: Φ(x), and exp(−x²/2), which is its density but for 1/√(2π).
+template <class T>
+struct Normal;
+
+template <>
+struct Normal<float> {
+  float decayed, cdf;
+  explicit Normal(float x) {
+    constexpr float p[] = {0.046676259487867355f, -0.22664381563663483f, 0.3449353873729706f,  -0.10618869215250015f,
+                           0.19325301051139832f,  0.11428898572921753f,  0.13378708064556122f, -0.00010819462477229536f};
+    decayed = exp_of_negative(x * x * -0.5f);
+    const float tail = decayed * polynomial(p, 1 / (1 + 0.33f * magnitude(x)));  // right to 2e-7
+    cdf = x < 0 ? tail : 1 - tail;
+  }
+};
+
+template <>
+struct Normal<double> {
+  double decayed, cdf;
+  explicit Normal(double x) : decayed(exp_of_negative(x * x * -0.5)), cdf((1 + erf(x * 0.70710678118654752)) * 0.5) {}
+};
 
 }  // namespace DT_ISA

@@ -37,6 +37,7 @@ static bool import_numpy() {
 }
 
 void bind_allocator(nb::module_& module);
+void bind_barrier(nb::module_& module);
 void bind_blas(nb::module_& module);
 void bind_product(nb::module_& module);
 void bind_optim(nb::module_& module);
@@ -56,6 +57,7 @@ NB_MODULE(_native, module) {
   module.def("instruction_set", [] { return names[static_cast<int>(instruction_set())]; });
   module.def("set_instruction_set", &set_instruction_set);
   bind_allocator(module);
+  bind_barrier(module);
   bind_blas(module);
   bind_product(module);
   bind_optim(module);

@@ -11,6 +11,7 @@
 #endif
 
 namespace DT_ISA {
+namespace {
 
 // As many 64-bit lanes as a register has. A 32-bit word is the low half of a lane; what is in the high half does not matter.
 #if defined(__AVX512F__)
@@ -61,4 +62,5 @@ static inline void philox(std::uint64_t key, std::uint64_t first_block, Index nu
   }
 }
 
+}  // namespace
 }  // namespace DT_ISA

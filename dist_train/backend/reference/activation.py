@@ -1,4 +1,4 @@
-"""Activation functions and their gradients, element by element."""
+"""Activation functions and their gradients, element by element; bias."""
 
 from __future__ import annotations
 
@@ -56,10 +56,26 @@ def elu_backward(xp: ModuleType, gradient: Array, x: Array, alpha: float) -> Arr
     return gradient * xp.where(x > 0, 1, alpha * xp.exp(xp.minimum(x, 0)))
 
 
-def logistic(xp: ModuleType, x: Array) -> Array:
+@kernel
+def sigmoid(xp: ModuleType, x: Array) -> Array:
     """1 / (1 + exp(−x)) without overflow, exact to rounding at both ends."""
     decayed = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, decayed) / (1 + decayed)
+
+
+@kernel
+def sigmoid_backward(xp: ModuleType, gradient: Array, output: Array) -> Array:
+    return gradient * ((1 - output) * output)
+
+
+@kernel
+def tanh(xp: ModuleType, x: Array) -> Array:
+    return xp.tanh(x)
+
+
+@kernel
+def tanh_backward(xp: ModuleType, gradient: Array, output: Array) -> Array:
+    return gradient * (1 - output * output)
 
 
 @kernel
@@ -72,7 +88,7 @@ def softplus(xp: ModuleType, x: Array, beta: float, threshold: float) -> Array:
 @kernel
 def softplus_backward(xp: ModuleType, gradient: Array, x: Array, beta: float, threshold: float) -> Array:
     scaled = x * beta
-    return gradient * xp.where(scaled > threshold, 1, logistic(xp, scaled))
+    return gradient * xp.where(scaled > threshold, 1, sigmoid.reference(xp, scaled))
 
 
 @kernel
@@ -86,8 +102,8 @@ def hardswish_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
     return gradient * xp.where(x < -3, 0, xp.where(x <= 3, x / 3 + 0.5, 1)).astype(x.dtype)
 
 
-# SiLU and both forms of GELU are x·gate(x) with a gate between 0 and 1; a pass for training gives the slope too, which is all that
-# backward needs. Narrow types are computed in float32.
+# SiLU and both forms of GELU are x·gate(x) with a gate between 0 and 1. Backward computes the gate again: it costs less than to keep its
+# slope beside x would in memory. Narrow types are computed in float32.
 
 Gate = Callable[[ModuleType, Array], Array]
 Slope = Callable[[ModuleType, Array, Array], Array]
@@ -101,14 +117,12 @@ def _gated(xp: ModuleType, x: Array, gate: Gate) -> Array:
     return y
 
 
-def _gated_with_slope(xp: ModuleType, x: Array, gate: Gate, slope: Slope) -> tuple[Array, Array]:
-    y, slopes = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
-    for part, out, steep in blocks(xp, x, y, slopes):
+def _gated_backward(xp: ModuleType, gradient: Array, x: Array, gate: Gate, slope: Slope) -> Array:
+    result = xp.empty(x.shape, x.dtype)
+    for part, of_y, out in blocks(xp, x, gradient, result):
         part = _wide(part)
-        gates = gate(xp, part)
-        steep[...] = slope(xp, part, gates)
-        xp.multiply(part, gates, out=out, casting="same_kind")
-    return y, slopes
+        xp.multiply(of_y, slope(xp, part, gate(xp, part)), out=out, casting="same_kind")
+    return result
 
 
 def _wide(x: Array) -> Array:
@@ -122,9 +136,8 @@ def silu(xp: ModuleType, x: Array) -> Array:
 
 
 @kernel
-def silu_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """The same, and its derivative."""
-    return _gated_with_slope(xp, x, _sigmoid, _silu_slope)
+def silu_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
+    return _gated_backward(xp, gradient, x, _sigmoid, _silu_slope)
 
 
 @kernel
@@ -134,9 +147,8 @@ def gelu(xp: ModuleType, x: Array) -> Array:
 
 
 @kernel
-def gelu_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """The same, and its derivative."""
-    return _gated_with_slope(xp, x, normal_cdf, _gelu_slope)
+def gelu_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
+    return _gated_backward(xp, gradient, x, normal_cdf, _gelu_slope)
 
 
 @kernel
@@ -146,9 +158,8 @@ def gelu_tanh(xp: ModuleType, x: Array) -> Array:
 
 
 @kernel
-def gelu_tanh_with_slope(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """The same, and its derivative."""
-    return _gated_with_slope(xp, x, _tanh_gate, _gelu_tanh_slope)
+def gelu_tanh_backward(xp: ModuleType, gradient: Array, x: Array) -> Array:
+    return _gated_backward(xp, gradient, x, _tanh_gate, _gelu_tanh_slope)
 
 
 def _sigmoid(xp: ModuleType, x: Array) -> Array:
@@ -180,7 +191,7 @@ GELU_SCALE, GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
 def _tanh_gate(xp: ModuleType, x: Array) -> Array:
-    bounded = xp.clip(x, -20, 20)  # the gate is 0 or 1 beyond, and the cube does not overflow
+    bounded = xp.clip(x, -25, 25)  # the gate is exactly 0 or 1 beyond, and the cube does not overflow
     argument = bounded * bounded
     argument *= -GELU_SCALE * GELU_CUBE
     argument -= GELU_SCALE
@@ -190,7 +201,7 @@ def _tanh_gate(xp: ModuleType, x: Array) -> Array:
 
 def _gelu_tanh_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
     """gate + x·gate·(1 − gate)·y′, where y is what the gate is the sigmoid of."""
-    bounded = xp.clip(x, -20, 20)
+    bounded = xp.clip(x, -25, 25)
     slope = bounded * bounded
     slope *= 3 * GELU_SCALE * GELU_CUBE
     slope += GELU_SCALE
@@ -199,3 +210,15 @@ def _gelu_tanh_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
     slope += 1
     slope *= gate
     return slope
+
+
+@kernel
+def add_bias(xp: ModuleType, x: Array, bias: Array) -> None:
+    """x (..., width) + bias (width,), in place."""
+    x += bias
+
+
+@kernel
+def bias_gradient(xp: ModuleType, gradient: Array) -> Array:
+    """Σ over the rows of (rows, width) → (width,), as a product with ones: several times faster than a reduction."""
+    return xp.ones(len(gradient), gradient.dtype) @ gradient

@@ -1,7 +1,8 @@
 """Convolution of images (N, C, H, W) as matrix products: a few images at a time, the windows under the kernel become the columns of a
 matrix that stays in cache.
 
-x is padded already, `stride` and `dilation` are pairs, weight is (O, C / groups, kh, kw).
+`stride` and `dilation` are pairs, `padding` holds the zeros (before, after) each axis (negative numbers cut off), weight is
+(O, C / groups, kh, kw).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from types import ModuleType
 
 from ..device import Array
 from ..kernels import kernel
-from .pad import pad
+from .norm import channel_sum
+from .pad import Widths, cropped, pad, padded, padded_shape
 from .pool import Pair, taps
 
 _POSITIONS = 512  # columns per matrix product that are enough for BLAS
@@ -25,8 +27,42 @@ def output_size(shape: tuple[int, ...], window: Pair, stride: Pair, dilation: Pa
 
 
 @kernel
-def conv2d(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, groups: int) -> Array:
-    """(N, C, H, W), (O, C / groups, kh, kw) → (N, O, height, width)."""
+def conv2d(xp: ModuleType, x: Array, weight: Array, bias: Array, stride: Pair, padding: Widths, dilation: Pair, groups: int) -> Array:
+    """(N, C, H, W), (O, C / groups, kh, kw), (O,) or None → (N, O, height, width)."""
+    y = _convolve(xp, padded(x, padding), weight, stride, dilation, groups)
+    if bias is not None:
+        y += bias[:, None, None]
+    return y
+
+
+@kernel
+def conv2d_backward_input(
+    xp: ModuleType, gradient: Array, weight: Array, shape: tuple[int, ...], stride: Pair, padding: Widths, dilation: Pair, groups: int
+) -> Array:
+    """The gradient of the input of `shape`."""
+    of_padded = _backward_input(xp, gradient, weight, padded_shape(shape, padding), stride, dilation, groups)
+    return cropped(of_padded, padding)
+
+
+@kernel
+def conv2d_backward_weight(
+    xp: ModuleType,
+    gradient: Array,
+    x: Array,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Widths,
+    dilation: Pair,
+    groups: int,
+    with_bias: bool,
+) -> tuple[Array, Array]:
+    """The gradients of the weight of `shape` and of the bias; None for that without `with_bias`."""
+    of_weight = _backward_weight(xp, gradient, padded(x, padding), shape, stride, dilation, groups)
+    positions = gradient.shape[2] * gradient.shape[3]
+    return of_weight, channel_sum(gradient.reshape(*gradient.shape[:2], positions)) if with_bias else None
+
+
+def _convolve(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, groups: int) -> Array:
     num_out, window = weight.shape[0], weight.shape[2:]
     size = output_size(x.shape, window, stride, dilation)
     if x.shape[1] == num_out == groups and stride == (1, 1):
@@ -39,11 +75,9 @@ def conv2d(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair
     return y
 
 
-@kernel
-def conv2d_backward_input(
+def _backward_input(
     xp: ModuleType, gradient: Array, weight: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int
 ) -> Array:
-    """The gradient of the (padded) input of `shape`."""
     window: Pair = weight.shape[2:]
     size: Pair = gradient.shape[2:]
     if shape[1] == weight.shape[0] == groups and stride == (1, 1):  # the gradient in a wide margin, under the kernel turned round
@@ -64,11 +98,7 @@ def conv2d_backward_input(
     return result
 
 
-@kernel
-def conv2d_backward_weight(
-    xp: ModuleType, gradient: Array, x: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int
-) -> Array:
-    """The gradient of the weight of `shape`."""
+def _backward_weight(xp: ModuleType, gradient: Array, x: Array, shape: tuple[int, ...], stride: Pair, dilation: Pair, groups: int) -> Array:
     window: Pair = (shape[2], shape[3])
     size: Pair = gradient.shape[2:]
     if x.shape[1] == shape[0] == groups and stride == (1, 1):

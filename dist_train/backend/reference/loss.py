@@ -7,6 +7,7 @@ on two arrays of one shape.
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 from ..device import Array
 from ..kernels import kernel
@@ -14,8 +15,16 @@ from .rows import axis_max, axis_sum
 
 
 @kernel
-def cross_entropy(xp: ModuleType, x: Array, labels: Array) -> tuple[Array, Array]:
-    """Scores (M, C), labels (M,) → losses −log softmax(x)[label] (M,) and the probabilities (M, C)."""
+def cross_entropy(
+    xp: ModuleType, x: Array, labels: Array, weight: Array, ignore_index: int, reduction: str
+) -> tuple[Array, Array, Array, Array]:
+    """Scores (M, C), labels (M,) → the loss, and what backward needs: probabilities (M, C), labels, what a row's loss counts.
+
+    The loss is −log softmax(x)[label], times the label's `weight` (C,) unless that is None, reduced: "none", "sum", or "mean", which
+    divides by the sum of the weights. Rows with the label `ignore_index` count 0. IndexError for another label outside [0, C).
+    """
+    labels, kept = checked_labels(xp, "cross_entropy", labels, x.shape[1], ignore_index)
+    row_weight = weights_of_rows(labels, kept, weight, x.dtype)
     z = x - axis_max(xp, x)
     picked = z[xp.arange(len(x)), labels]
     probabilities = xp.exp(z, out=z)
@@ -23,15 +32,49 @@ def cross_entropy(xp: ModuleType, x: Array, labels: Array) -> tuple[Array, Array
     probabilities /= total
     losses = xp.log(total[:, 0])
     losses -= picked
-    return losses, probabilities
+    share = share_of_row(xp, row_weight, len(x)) if reduction == "mean" else 1.0
+    if row_weight is not None:
+        losses *= row_weight
+        row_share = xp.where(row_weight == 0, 0, row_weight * share)  # also where the mean is NaN
+    loss = losses if reduction == "none" else losses.sum() * share
+    return loss, probabilities, labels, share if row_weight is None else row_share
 
 
 @kernel
-def cross_entropy_backward(xp: ModuleType, gradient: Array, probabilities: Array, labels: Array) -> Array:
-    """`gradient` is one number, or one per row."""
+def cross_entropy_backward(xp: ModuleType, probabilities: Array, gradient: Array, labels: Array, share: Array) -> Array:
+    """`gradient` and `share` are one number each, or one per row."""
+    gradient = gradient * share
     result = probabilities * (gradient[:, None] if gradient.ndim else gradient)
     result[xp.arange(len(result)), labels] -= gradient
     return result
+
+
+def checked_labels(xp: ModuleType, name: str, labels: Array, num_classes: int, ignore_index: int) -> tuple[Array, Array]:
+    """Labels that are safe to index with, and which rows count (None: all); IndexError for one outside [0, num_classes)."""
+    unsigned = labels.view(f"u{labels.itemsize}") if labels.dtype.kind == "i" else labels  # a negative number reads as a huge one
+    if not 0 <= ignore_index < num_classes and (not labels.size or unsigned.max() < num_classes):
+        return labels, None
+    kept = labels != ignore_index
+    wrong = kept & (unsigned >= num_classes)
+    if wrong.any():
+        raise IndexError(f"{name}: target {labels[wrong][0]} is outside the {num_classes} classes [0, {num_classes})")
+    return (labels, None) if kept.all() else (xp.where(kept, labels, 0), kept)
+
+
+def weights_of_rows(labels: Array, kept: Array, weight: Array, dtype: Any) -> Array:
+    """What each row counts (None: all the same)."""
+    if weight is None:
+        return None if kept is None else kept.astype(dtype)
+    row_weight = weight[labels]
+    return row_weight if kept is None else row_weight * kept
+
+
+def share_of_row(xp: ModuleType, row_weight: Array, count: int) -> Any:
+    """One over the sum of the rows' weights; NaN where nothing counts."""
+    if row_weight is None:
+        return 1 / count if count else float("nan")
+    total = row_weight.sum()
+    return xp.where(total == 0, float("nan"), 1 / total)
 
 
 @kernel

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...autograd.tensor import Tensor
 from ...random import Generator, default_generator, stream
+from .buffers import LEAST, empty
 from .shortcut import shortcut
 
 T_co = TypeVar("T_co", covariant=True)
@@ -136,8 +137,17 @@ def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float], generat
 
 def take_rows(array: Any, indices: Array) -> Any:
     """`array[indices]`: a copy of these rows."""
-    # take is the faster one, but would first copy all of an array that is not contiguous
-    return array.take(indices, axis=0) if array.flags.c_contiguous else array[indices]
+    if not array.flags.c_contiguous:
+        return array[indices]  # take is the faster one, but would first copy all of such an array
+    small = array.nbytes * len(indices) < LEAST * len(array)
+    if small or type(array) is not np.ndarray or not _all_within(indices, len(array)):
+        return array.take(indices, axis=0)
+    out = empty((len(indices), *array.shape[1:]), array.dtype)
+    return array.take(indices, axis=0, out=out, mode="wrap")  # other modes fill a copy of `out` first
+
+
+def _all_within(indices: Array, length: int) -> bool:
+    return bool(len(indices) and -length <= indices.min() and indices.max() < length)
 
 
 def _split_sizes(total: int, lengths: Sequence[int | float]) -> list[int]:

@@ -9,11 +9,13 @@ from operator import attrgetter
 from typing import Any
 
 from ...random import Generator, default_generator, drawing_from
+from .buffers import Buffers
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset
 from .distributed import DistributedSampler
-from .fetch import collate_samples, fetch, samples_at
-from .micro_batch import MicroBatch, check_share, share, turn
+from .fetch import Fetch, collate_samples, samples_at
+from .loading import Loading
+from .micro_batch import MicroBatch, check_share, share, turn, whole
 from .place import Place
 from .prefetch import calls_for, calls_to_next, prefetch
 from .sampler import BatchSampler, RandomSampler, SequentialSampler, runs, set_epoch
@@ -36,13 +38,15 @@ class DataLoader:
 
     **Workers** are threads that prefetch, in order, `prefetch_factor` (default 2) batches each; a process that runs
     MPI must not fork. So `__getitem__` must be safe to call from several threads. An `IterableDataset` is read by one
-    thread, however many workers. `pin_memory` and `persistent_workers` are accepted and change nothing.
+    thread, however many workers. `pin_memory` and `persistent_workers` are accepted and change nothing. Without workers, the
+    default, there is no thread. Handing over a batch costs about 15 µs, as much as a small batch takes to load: threads pay for
+    large batches, slow files and data sets read sample by sample by code that releases Python's lock, on cores that nobody else uses.
 
     **Augmentation.** What a data set draws with `dist_train`'s random functions while it loads comes from a stream keyed by
     seed, epoch and micro-batch: the same in any thread, on any rank and after resuming.
 
     **Speed.** A data set with `batch_at` (tensors, MNIST, …) and no `collate_fn` is read by one indexed copy per
-    batch.
+    batch. The memory of a batch of a MiB or more is used again as soon as nobody refers to the batch, or to any view of it.
 
     Raises ValueError for arguments that exclude each other.
     """
@@ -112,7 +116,7 @@ class DataLoader:
         self._check_whole(world_size)
         if micro_batches > 1 and not self._batched:
             raise ValueError(f"batch_size=None gives samples as they are; they cannot be cut into {micro_batches} micro-batches")
-        return self._run(partial(share, rank=rank, world_size=world_size, micro_batches=micro_batches))
+        return self._run(whole if micro_batches == 1 else partial(share, rank=rank, world_size=world_size, micro_batches=micro_batches))
 
     def split(self, rank: int, world_size: int) -> Iterator[Any]:
         """Global batches `rank`, `rank + world_size`, …: each goes to one rank, whole, and only that one loads it."""
@@ -147,7 +151,7 @@ class DataLoader:
     def _batches(self, start: int) -> Iterator[Any]:
         if self._streams:
             size = self.batch_size or 1
-            stream = _drawing(iter(self.dataset), self._generator("stream", self._place.epoch))
+            stream = _drawing(iter(self.dataset), Generator().manual_seed(self.seed).rekey("stream", self._place.epoch))
             return runs(islice(stream, start * size, None), size, self.drop_last)
         epoch_batches = shortcut(self.batch_sampler, "epoch_batches", "__iter__")
         if epoch_batches is not None:
@@ -155,30 +159,22 @@ class DataLoader:
         return map(_sequence, islice(iter(self.batch_sampler or ()), start, None))
 
     def _loaded(self, pieces: Iterator[MicroBatch], epoch: int) -> Iterator[MicroBatch]:
-        load = partial(self._load, epoch)
+        depth = self.num_workers * (self.prefetch_factor or 2)
+        load = Loading(self._maker(), self.seed, epoch, Buffers(depth + self.num_workers + 2))
         if not self.num_workers:
             # not map, which would take a StopIteration from __getitem__ for the end of the epoch
             return (load(piece) for piece in pieces)
         num_workers = 1 if self._streams else self.num_workers
         calls = calls_to_next(pieces, load) if self._streams else calls_for(pieces, load)
-        depth = self.num_workers * (self.prefetch_factor or 2)
         return prefetch(calls, num_workers, depth, self.timeout, self.worker_init_fn)
 
-    def _load(self, epoch: int, piece: MicroBatch) -> MicroBatch:
-        with drawing_from(self._generator("load", epoch, piece.step, piece.index)):
-            piece.batch = self._batch_of(piece.batch)
-        return piece
-
-    def _generator(self, purpose: str, *counters: int) -> Generator:
-        """What a data set's own draws (augmentation) come from: the same on any rank, in any thread, after any restart."""
-        return Generator().manual_seed(self.seed).rekey(purpose, *counters)
-
-    def _batch_of(self, piece: Any) -> Any:
+    def _maker(self) -> Callable[[Any], Any]:
+        """What makes a batch of a micro-batch's indices, or of a stream's samples."""
         if self._streams:
-            return collate_samples(piece if self._batched else piece[0], self.collate_fn)
+            return lambda samples: collate_samples(samples if self._batched else samples[0], self.collate_fn)
         if self._batched:
-            return fetch(self.dataset, piece, self.collate_fn)
-        return collate_samples(samples_at(self.dataset, piece)[0], self.collate_fn, piece)
+            return Fetch(self.dataset, self.collate_fn)
+        return lambda index: collate_samples(samples_at(self.dataset, index)[0], self.collate_fn, index)
 
     # where in the data we are
 

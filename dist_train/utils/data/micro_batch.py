@@ -32,6 +32,11 @@ def share(step: int, batch: Any, rank: int, world_size: int, micro_batches: int)
     return own
 
 
+def whole(step: int, batch: Any) -> tuple[MicroBatch]:
+    """The batch as the only micro-batch, of a single rank."""
+    return (MicroBatch(step, 0, len(batch), True, batch),)
+
+
 def turn(step: int, batch: Any, rank: int, world_size: int) -> list[MicroBatch]:
     """The whole batch where it is this rank's turn, else nothing."""
     return [MicroBatch(step, 0, len(batch), True, batch)] if step % world_size == rank else []
