@@ -39,7 +39,7 @@ FORMULAS: dict[str, Callable[[int, int], int]] = {  # bytes of a node: parameter
     "ddp": lambda n, ranks: 16 * n * ranks,
     "ddp_zero": lambda n, ranks: (8 * ranks + 8) * n,
 }
-STEPS = 6
+STEPS = 12
 MIB = 2**20
 FIELDS = ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem")
 

@@ -14,6 +14,7 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ class Network:
         self._files = tempfile.TemporaryDirectory()
         remove_stale()
         atexit.register(self.close)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # which would end the process without its exit functions
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         try:
             self._build()
         except BaseException:

@@ -13,9 +13,9 @@ from mpi import FLAVOURS, PROGRAMS, ROOT, command, environment, run
 LIMIT = 5  # seconds from the failure to the end of the job
 
 
-def fail(argv):
+def fail(argv, **extra):
     """Run a program that fails; returns its result and the seconds from the failure to the end of the job."""
-    result = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=60, cwd=ROOT)
+    result = subprocess.run(argv, env=environment(**extra), capture_output=True, text=True, timeout=60, cwd=ROOT)
     end = time.time()
     (begin,) = [float(line.split()[2]) for line in result.stderr.splitlines() if line.startswith("failing at")]
     return result, end - begin
@@ -51,20 +51,22 @@ def test_no_status_of_a_failure_is_taken_for_success(tmp_path):
     assert run(sys.executable, 2, program, check=False).returncode not in (0, None)
 
 
+@pytest.mark.parametrize("node", [3, 1], ids="ranks of a node: {}".format)
 @pytest.mark.parametrize("python", FLAVOURS)
-def test_a_rank_that_leaves_early_ends_the_job(python):
+def test_a_rank_that_leaves_early_ends_the_job(python, node):
     """Nothing failed on rank 1; the others wait for it in a step that it does not take part in."""
-    result, seconds = fail(command(python, 3, PROGRAMS / "fail.py", "leave"))
+    result, seconds = fail(command(python, 3, PROGRAMS / "fail.py", "leave"), DIST_TRAIN_NODE_SIZE=node)
     assert result.returncode != 0 and "done" not in result.stdout
     assert "[rank 2 of 3] waits for rank 1, whose program has ended" in result.stderr
     assert "optimizer.step()" in result.stderr
     assert seconds < 3 * LIMIT
 
 
+@pytest.mark.parametrize("node", [3, 1], ids="ranks of a node: {}".format)
 @pytest.mark.parametrize("python", FLAVOURS)
-def test_a_collective_call_that_only_one_rank_makes_ends_the_job(python):
+def test_a_collective_call_that_only_one_rank_makes_ends_the_job(python, node):
     """`if rank == 1: optimizer.state_dict()`: all ranks wait, in different calls."""
-    result, seconds = fail(command(python, 3, PROGRAMS / "fail.py", "alone"))
+    result, seconds = fail(command(python, 3, PROGRAMS / "fail.py", "alone"), DIST_TRAIN_NODE_SIZE=node)
     assert result.returncode != 0 and "done" not in result.stdout
     assert re.search(r"\[rank (\d) of 3\] makes the collective call .* where rank \d makes ", result.stderr)
     assert "all_gather_object" in result.stderr and "state_dict()" in result.stderr and "waits here:" in result.stderr

@@ -21,6 +21,11 @@ Array = Any
 class BackwardListener(Protocol):
     """What wants to know when backward passes have written gradients of its leaves: the distributed optimizer."""
 
+    overlaps: bool  # whether it wants to know of each leaf, too
+
+    def gradient_final(self, leaf: Tensor) -> None:
+        """The current backward pass adds no more to the leaf's gradient, and the leaf's hooks have run."""
+
     def backward_done(self, loss: Array | None) -> None:
         """A backward pass from the scalar `loss` (None: from something else) is done and wrote gradients of this listener's leaves."""
 
@@ -195,3 +200,5 @@ def _accumulate(leaf: Tensor, gradient: Array, listeners: dict[BackwardListener,
     if leaf._accumulate_hooks:
         for hook in list(leaf._accumulate_hooks.values()):
             hook(leaf)
+    if leaf._listener is not None and leaf._listener.overlaps:
+        leaf._listener.gradient_final(leaf)

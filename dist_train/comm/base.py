@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from .link import Link
 from .node import Layout, alone
+from .worker import Worker
 
 Array = Any
 
@@ -31,6 +33,14 @@ class Communicator(ABC):
     def layout(self, nbytes: int) -> Layout:
         """The nodes within which `nbytes` of each rank can be shared; here every rank is a node of its own."""
         return alone(self)
+
+    def link(self, layout: Layout) -> Link | None:
+        """The speed of messages along the lanes of `layout`; None where there are none."""
+        return None
+
+    def worker(self, layout: Layout) -> Worker:
+        """What communicates over `layout` beside the computation, where that is possible and there is another node. Collective."""
+        return Worker(layout)
 
     @abstractmethod
     def barrier(self) -> None:

@@ -47,6 +47,10 @@ class Node:
     def barrier(self) -> None:
         """Wait for the ranks of the node; what they wrote before is seen after."""
 
+    def duplicate(self) -> Node:
+        """The same ranks, for use from another thread."""
+        return self
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -55,6 +59,10 @@ class Layout:
     node: Node
     lane: Communicator  # its rank i belongs to node i
     nodes: list[list[int]]
+
+    def duplicate(self) -> Layout:
+        """The same grouping, for use from another thread."""
+        return Layout(self.node.duplicate(), self.lane.duplicate(), self.nodes)
 
 
 def alone(comm: Communicator) -> Layout:
@@ -70,11 +78,17 @@ class SharedNode(Node):
     """
 
     def __init__(self, comm: Any, calls: Calls, crowded: bool) -> None:
-        self._comm, self._calls = comm, calls
+        self._comm, self._calls, self._crowded = comm, calls, crowded
         self._patience = (0, 0) if crowded else (_SPINS, _YIELDS)
         self._flags: Bytes | None = None
         self._arrivals = 0
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
+
+    def duplicate(self) -> Node:
+        other = SharedNode(self._comm.Dup(), Calls(), self._crowded)
+        if not other.can_share():
+            raise OSError("the ranks of a node no longer see the same /dev/shm")
+        return other
 
     def all_gather_ranks(self, rank: int) -> list[int]:
         """The ranks in the whole job of this node's ranks."""

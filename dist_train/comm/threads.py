@@ -27,8 +27,8 @@ def blas_threads() -> int:
     return max(counts, default=1)
 
 
-def pin_blas_threads(count: int) -> None:
-    """Give BLAS `count` threads from now on."""
+def pin_threads(count: int) -> None:
+    """Give BLAS, and the compiled kernels, `count` threads from now on."""
     import threadpoolctl
 
-    threadpoolctl.threadpool_limits(count, user_api="blas")
+    threadpoolctl.threadpool_limits(count)

@@ -35,6 +35,7 @@ class StepAccumulation:
         """Begin a step."""
         self._next = self._share[0]
         self._depth = 0  # partial sums
+        self._closed = [False] * len(self._flats)
         self.added = 0  # micro-batches that have ended
         self.losses.clear()
         self.written[:] = bytes(len(self.written))
@@ -50,14 +51,23 @@ class StepAccumulation:
         self._take(factor, weight, weight * loss, changes)
         self.added += 1
 
+    def close(self, number: int, leaf: int, weight: float) -> None:
+        """Flat vector `number` has the whole gradient of the rank's last leaf: nothing is written to it until the step is over."""
+        assert leaf == self._share[1] - 1, (leaf, self._share)
+        self._add_absent(leaf)
+        self._records[-1, 0] = weight
+        self._flats[number].settle(self.written)
+        self._closed[number] = True
+
     def finish(self) -> None:
         """All of this rank's micro-batches with samples have ended; the rest are zeros of weight zero."""
         self._add_absent(self._share[1])
 
     def settle(self) -> None:
         """Leave no `.grad`: the vectors hold the current micro-batch's gradient."""
-        for flat in self._flats:
-            flat.settle(self.written)
+        for flat, closed in zip(self._flats, self._closed):
+            if not closed:
+                flat.settle(self.written)
 
     def _add_absent(self, stop: int) -> None:
         while self._next < stop:

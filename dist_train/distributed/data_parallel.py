@@ -16,6 +16,7 @@ import numpy as np
 from .. import comm as comm_
 from ..backend.reference import fold as kernels
 from ..nn.module import Module
+from .buckets import buffer_bytes
 from .distribute import broadcast_model, check_same_models
 from .flat import FlatGradient, by_type, node_layout
 from .reduction import SliceReduction
@@ -75,6 +76,8 @@ def _check_not_distributed(module: Module) -> None:
 class _GradientMean:
     """Listens to backward: when a backward pass is done, replaces them by their mean over the ranks."""
 
+    overlaps = False
+
     def __init__(self, module: Module, comm: comm_.Communicator) -> None:
         named = [(i, name, p) for i, (name, p) in enumerate(module.named_parameters()) if p.requires_grad]
         if not named:
@@ -82,7 +85,8 @@ class _GradientMean:
         self.comm, self.enabled = comm, True
         groups = by_type(named)
         self._layout = node_layout(groups, comm, comm.size)
-        self._reductions = [SliceReduction(FlatGradient(group, comm, comm.size, self._layout), comm, comm.size) for group in groups]
+        flats = [FlatGradient(group, comm, comm.size, self._layout) for group in groups]
+        self._reductions = [SliceReduction(flat, comm, comm.size, self._layout.lane, buffer_bytes()) for flat in flats]
         for reduction in self._reductions:
             for entry in reduction.flat.entries:
                 entry.parameter._listener = self
@@ -91,6 +95,9 @@ class _GradientMean:
         if self.enabled:
             for reduction in self._reductions:
                 self._average(reduction)
+
+    def gradient_final(self, leaf: Any) -> None:
+        """All gradients are reduced together, when the backward pass is done."""
 
     def gradients_dropped(self) -> None:
         """Nothing is kept between backward passes."""

@@ -110,6 +110,10 @@ class FlatGradient:
             written[index] = 1
             parameter.grad = None
 
+    def has_gradients(self) -> bool:
+        """Whether some parameter has a `.grad`."""
+        return any(parameter.grad is not None for _, parameter, _ in self._homes)
+
     def own_gradient(self) -> Any:
         """This rank's slice of its gradient, where the reduction leaves the sum of all gradients."""
         return self.gradient[self.start : self.stop]
@@ -150,10 +154,15 @@ class FlatVector(FlatGradient):
         return [{"index": e.index, "name": e.name, "shape": list(e.shape), "offset": e.offset} for e in self.entries]
 
 
+def begins_a_block(array: Any) -> bool:
+    """Whether a tensor begins on a block boundary of its flat vector."""
+    return bool(array.size >= _LARGE)
+
+
 def _lay_out(named: Named, itemsize: int) -> tuple[list[Entry], int]:
     entries, offset = [], 0
     for index, name, parameter in named:
-        step = BLOCK if parameter.array.size >= _LARGE else _ALIGNMENT // itemsize
+        step = BLOCK if begins_a_block(parameter.array) else _ALIGNMENT // itemsize
         offset = -(-offset // step) * step
         entries.append(Entry(index, name, parameter, offset))
         offset += parameter.array.size

@@ -6,7 +6,6 @@ a rank exchanges with the ranks of its own place in the other nodes, and handles
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,11 +55,15 @@ class _Piece:
 class SliceReduction:
     """Reduces the gradients of `flat` over the ranks of `comm`, whose shares of V micro-batches fix which partial sums there are.
 
-    The sums of squares of the slice's blocks go to `squares` (float64, on the host), where it is given.
+    `lane` is the layout's lane or a duplicate of it; this rank receives at most some `nbytes` at a time. The sums of squares of the slice's
+    blocks go to `squares` (float64, on the host), where it is given.
     """
 
-    def __init__(self, flat: FlatGradient, comm: Communicator, micro_batches: int, squares: Array | None = None) -> None:
+    def __init__(
+        self, flat: FlatGradient, comm: Communicator, micro_batches: int, lane: Communicator, nbytes: int, squares: Array | None = None
+    ) -> None:
         self.flat, self.whole, self._squares = flat, (0, micro_batches), squares
+        self._lane, self._nbytes = lane, nbytes
         layout = flat.layout
         shares = [share(rank, comm.size, micro_batches) for rank in range(comm.size)]
         owners = [ranks[layout.node.rank] for ranks in layout.nodes]  # the ranks of this lane
@@ -90,16 +93,16 @@ class SliceReduction:
 
     def _cut(self) -> list[_Piece]:
         """The slice in pieces, so that the memory for what comes from other nodes stays small."""
-        flat, lane = self.flat, self.flat.layout.lane
+        flat, lane = self.flat, self._lane
         others = [node for node in range(lane.size) if node != lane.rank]
         rows = sum(len(self._spans[node]) for node in others)
         longest = max(self._counts)
-        step = longest if not rows else max(1, bucket_bytes() // (flat.dtype.itemsize * rows * BLOCK)) * BLOCK
+        step = longest if not rows else max(1, self._nbytes // (flat.dtype.itemsize * rows * BLOCK)) * BLOCK
         memory = array_module(flat.gradient).empty(rows * min(step, longest), flat.dtype)
         return [self._piece(done, step, others, memory) for done in range(0, max(longest, 1), max(step, 1))]
 
     def _piece(self, done: int, step: int, others: list[int], memory: Array) -> _Piece:
-        flat, lane = self.flat, self.flat.layout.lane
+        flat, lane = self.flat, self._lane
         lengths = [min(step, max(0, count - done)) for count in self._counts]
         starts = [start + min(done, count) for start, count in zip(self._starts, self._counts)]
         own = slice(starts[lane.rank], starts[lane.rank] + lengths[lane.rank])
@@ -128,14 +131,9 @@ class SliceReduction:
             fold.run(factors)
         for piece in self._pieces:
             for outgoing in piece.rounds:
-                self.flat.layout.lane.exchange(*outgoing)
+                self._lane.exchange(*outgoing)
             piece.fold.run(factors)
 
     def gather(self, vector: Array) -> None:
         """Complete a vector of which each rank of the node has written its slice, by the slices of the other nodes."""
-        self.flat.layout.lane.gather_slices(vector, self._starts, self._counts)
-
-
-def bucket_bytes() -> int:
-    """How many bytes of partial sums a rank receives at a time (DIST_TRAIN_BUCKET_BYTES; it changes no result)."""
-    return int(os.environ.get("DIST_TRAIN_BUCKET_BYTES", 32 * 2**20))
+        self._lane.gather_slices(vector, self._starts, self._counts)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import random
 from ..autograd.tensor import Parameter, Tensor
-from ..backend.device import array_module
+from ..backend.device import array_module, is_device_array
 from ..comm.base import Communicator
+from ..comm.worker import Worker
 from ..optim import parts as parts_
 from ..optim.driver import ParameterState
 from ..optim.optimizer import Optimizer
 from .accumulation import StepAccumulation
+from .buckets import bucket_bytes, buffer_bytes, cut
 from .drift import check_parameters, check_settings
 from .editing import ParameterEditor
-from .flat import FlatVector, by_type, node_layout
+from .flat import FlatVector, Named, by_type, node_layout
+from .overlap import Overlap
 from .record import RecordExchange
 from .reduced import ReducedGradient
 from .reduction import SliceReduction
@@ -60,7 +64,10 @@ class ShardedDriver(ParameterEditor):
         self.deferred = False  # whether another one publishes this one's update
         micro_batches, groups = schedule.micro_batches, by_type(named)
         self._layout = node_layout(groups, comm, micro_batches)
-        self.flats = [FlatVector(group, comm, micro_batches, self._layout) for group in groups]
+        self._worker = self._make_worker(groups)
+        self.overlaps = self._worker.concurrent
+        buckets = cut(groups, bucket_bytes(comm.link(self._layout))) if self.overlaps else groups
+        self.flats = [FlatVector(bucket, comm, micro_batches, self._layout) for bucket in buckets]
         self.states = [SliceState(flat, optimizer) for flat in self.flats]
         self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
         self.step_counts = np.zeros(len(self.entries), np.int64)
@@ -68,7 +75,12 @@ class ShardedDriver(ParameterEditor):
         self.skipped = 0
         self.loss: float | None = None
         self._records = RecordExchange(comm, micro_batches, self.flats, 2 + (0 if statistics is None else statistics.size))
-        self._reductions = [SliceReduction(flat, comm, micro_batches, rows) for flat, rows in zip(self.flats, self._records.squares)]
+        lane = self._worker.layout.lane
+        self._reductions = [
+            SliceReduction(flat, comm, micro_batches, lane, buffer_bytes(), squares)
+            for flat, squares in zip(self.flats, self._records.squares)
+        ]
+        self._overlap = Overlap(self.flats, self._launch)
         self._sum = StepAccumulation(self.flats, len(self.entries), schedule.share, micro_batches, self._records.partials)
         self._reduced: ReducedGradient | None = None  # after the rank's last backward of the step
         self._present = bytearray(b"\1" * len(self.entries))  # parameters that some rank had a gradient of in the last step
@@ -81,8 +93,13 @@ class ShardedDriver(ParameterEditor):
         for entry in self.entries:
             entry.parameter._owner = entry.parameter._listener = self
 
+    def _make_worker(self, groups: Sequence[Named]) -> Worker:
+        on_host = not is_device_array(groups[0][0][2].array)
+        return self.comm.worker(self._layout) if on_host else Worker(self._layout)
+
     def _begin_step(self) -> None:
         self._sum.reset()
+        self._overlap.reset()
         self._reduced = None
 
     def defer(self) -> None:
@@ -126,12 +143,22 @@ class ShardedDriver(ParameterEditor):
         """The engine's notice that a backward pass wrote gradients here."""
         if self._reduced is not None:
             raise RuntimeError("backward() between clip_grad_norm_() and optimizer.step(): the step's gradient is reduced already")
+        if self.schedule.current is not self._ended:
+            self._overlap.backward_done()
         if loss is not None:
             self._sum.losses.append(loss)
+
+    def gradient_final(self, leaf: Any) -> None:
+        """The engine's notice that a gradient is what it will be after this backward pass."""
+        if self._reduced is None:
+            now = self.schedule.current
+            last = now is not None and now is not self._ended and now.index == self.schedule.share[1] - 1 and not now.ghost
+            self._overlap.gradient_final(leaf, last)
 
     def gradients_dropped(self) -> None:
         """The current micro-batch's gradients have been set to None or zero: its losses so far do not count."""
         if self._reduced is None:
+            self._overlap.refuse("zero_grad()")
             self._sum.losses.clear()
 
     def group_added(self, group: dict[str, Any]) -> None:
@@ -153,6 +180,8 @@ class ShardedDriver(ParameterEditor):
     def _end_micro_batch(self, micro_batch: MicroBatch) -> None:
         """Move the current gradients, times the micro-batch's weight, into the fold; those of a ghost are dropped."""
         self._check_none_left_out(micro_batch)
+        self._check_gradients_under_way()
+        self._overlap.micro_batch_done()
         self._ended = micro_batch
         changes = _NOTHING if self.statistics is None else self.statistics.changes()
         if micro_batch.ghost:
@@ -171,6 +200,11 @@ class ShardedDriver(ParameterEditor):
                 'weight 0 (weight=...); nonfinite="skip" leaves out steps that are not finite'
             )
 
+    def _check_gradients_under_way(self) -> None:
+        for flat in self.flats[self._overlap.waiting :]:
+            if flat.has_gradients():
+                self._overlap.refuse("a gradient set by hand")
+
     def begin(self, first: bool) -> None:
         """A micro-batch begins. A step that was clipped and then not made is dropped; one that lacks micro-batches is an error."""
         if first and self._sum.added and self._reduced is None:
@@ -180,20 +214,23 @@ class ShardedDriver(ParameterEditor):
             )
         if first:
             self.leave()
+        self._overlap.begin()
 
     def leave(self) -> None:
         """Drop what has been added up of a step."""
-        if self._sum.added or self._reduced is not None:
+        if self._overlap.under_way and self._reduced is None:
+            self._overlap.launch_rest()  # other ranks wait for all of it
+            self._worker.submit(self._worker.layout.node.barrier)  # and may still write to this one's vectors
+            self._worker.wait()
+        if self._sum.added or self._overlap.under_way or self._reduced is not None:
             self._begin_step()
 
     # all ranks together
 
     def _reduce(self) -> ReducedGradient:
         """Bring each slice's gradient to its owner, and what all must know to all."""
-        self._layout.node.barrier()
-        factors = self._records.weights() if self.mean else [1.0] * self._layout.node.size
-        for reduction in self._reductions:
-            reduction.reduce(factors)
+        self._overlap.launch_rest()
+        self._worker.wait()
         news = self._sum.written != self._present
         record = self._records.gather((self.number, self.optimizer.steps + self.skipped, self.schedule.steps, news))
         if record.news:
@@ -201,6 +238,18 @@ class ShardedDriver(ParameterEditor):
             self._plans = None
         self._reduced = ReducedGradient(self.flats, self.comm, self._slices, record, record.weight if self.mean else 1.0)
         return self._reduced
+
+    def _launch(self, number: int) -> None:
+        """Reduce flat vector `number`, in its turn. While backward still runs, that of the rank's last micro-batch is complete there."""
+        micro_batch = self.schedule.current
+        if micro_batch is not None and micro_batch is not self._ended:
+            self._sum.close(number, micro_batch.index, micro_batch.weight)
+        self._worker.submit(partial(self._reduce_one, number))
+
+    def _reduce_one(self, number: int) -> None:
+        node = self._worker.layout.node
+        node.barrier()
+        self._reductions[number].reduce(self._records.weights() if self.mean else [1.0] * node.size)
 
     def _apply(self, gradient: ReducedGradient) -> bool:
         """Update this rank's slice; False when the step is left out."""
@@ -238,11 +287,12 @@ class ShardedDriver(ParameterEditor):
         """New values of this rank's slices, from the gradient divided by `divisor`; where publishing is deferred, in a copy."""
         if self._plans is None:
             self._plans = self._plan()
-        if self.deferred:
-            for flat, values in zip(self.flats, self._own):
-                values[...] = flat.own()
-        for state, plan in zip(self.states, self._plans):
+        for number, (state, plan) in enumerate(zip(self.states, self._plans)):
+            if self.deferred:
+                self._own[number][...] = self.flats[number].own()
             state.update(plan, divisor)
+            if not self.deferred:
+                self._publish_one(number)
         for clock in self._clocks:
             clock.step = self.optimizer.next_step(clock.group, clock.step)
             self.step_counts[clock.indices] = clock.step
@@ -264,12 +314,18 @@ class ShardedDriver(ParameterEditor):
             driver.publish()
         if not self._updated:
             return
-        for flat, values, reduction in zip(self.flats, self._own, self._reductions):
-            if self.deferred:
-                flat.own()[...] = values
-            reduction.gather(flat.parameters)
+        if self.deferred:
+            for number, flat in enumerate(self.flats):
+                flat.own()[...] = self._own[number]
+                self._publish_one(number)
+        self._worker.wait()
+        for flat in self.flats:
             flat.changed()
         self._updated = False
+
+    def _publish_one(self, number: int) -> None:
+        """Send this rank's slice of the new parameters to the other nodes, while the next one is updated."""
+        self._worker.submit(partial(self._reductions[number].gather, self.flats[number].parameters))
 
     def complete(self) -> None:
         """Publish what waits for a step of this optimizer that did not come: before the next step, and when the loop ends."""

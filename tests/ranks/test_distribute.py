@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -127,8 +128,10 @@ def test_messages_of_a_step(comm):
     model, optimizer, loader = dt.distribute(model, optimizer, DataLoader(dataset(2 * V), 2 * V), micro_batches=V)
     driver = optimizer._driver
     (flat,) = driver.flats
+    other = driver._worker.layout.lane  # of the thread that communicates, where there is one
     for _ in range(3):
         comm.traffic.clear()
+        other.traffic.clear()
         for inputs, targets in loader:
             optimizer.zero_grad()
             F.mse_loss(model(inputs), targets).backward()
@@ -145,7 +148,7 @@ def test_messages_of_a_step(comm):
         gathered = 8 * (own + math.ceil(record / 8) * 8) * (lane.size - 1)
         expected = {"exchange": max(sums), "exchange bytes": 8 * sums[lane.rank] * others}
         expected |= {"gather_slices": 2, "gather_slices bytes": gathered}
-    assert lane.traffic == expected
+    assert lane.traffic + (Counter() if other is lane else other.traffic) == +Counter(expected)
 
 
 def test_a_node_has_the_parameters_once(comm):

@@ -16,7 +16,8 @@ constexpr int vector_bytes = 64, tile_rows = 14;  // 28 of 32 registers hold the
 constexpr int vector_bytes = 32, tile_rows = 6;  // 12 of 16
 #endif
 
-constexpr Index depth_limit = 512;                    // of a panel
+constexpr Index depth_limit = 512;                   // of a panel whose tiles are stored transposed, which takes its time
+constexpr Index plain_depth = 256;                   // of others: scalars and panel then share the first-level cache
 constexpr Index block_bytes = Index(384) << 10;       // of the panels that are made at a time: they stay in the second-level cache
 constexpr Index small_batch = 4;                      // panels
 
@@ -323,7 +324,7 @@ static void multiply_block(const Strided<T>& a, Index m, const Block<T>& b, cons
 template <class T>
 static void multiply(Index m, Index n, Index k, const Strided<T>& a, const Strided<T>& b, bool add, const Target<T>& c) {
   constexpr int width = Types<T>::width;
-  const Index depth = min(k, depth_limit);
+  const Index depth = min(k, c.transposed ? depth_limit : plain_depth);
   const Index columns = max(Index(1), block_bytes / Index(sizeof(T)) / (depth * width)) * width;  // of a block
   T* panels = panels_memory<T>();
   for (Index j = 0; j < n; j += columns) {
@@ -350,7 +351,8 @@ bool product(Index m, Index n, Index k, const T* a, Index a_row, Index a_column,
   }
   const Strided<T> left{a, a_row, a_column}, right{b, b_row, b_column};
   // y = x·Wᵀ for a small batch: the rows of W, whose k lies side by side, are the scalars, and the batch is what panels are made of
-  const bool weights_are_scalars = b_row == 1 && m <= small_batch * Types<T>::width && n >= 4 * tile_rows;
+  constexpr int width = Types<T>::width;
+  const bool weights_are_scalars = b_row == 1 && m <= small_batch * width && n >= (m % width ? 4 : 1) * tile_rows;
   if (weights_are_scalars)
     multiply<T>(n, m, k, {b, b_column, b_row}, {a, a_column, a_row}, add, {c, ldc, true});
   else

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..device import to_host
+from ..floating import quiet
 from ..kernels import kernel
 
 Array = Any
@@ -44,17 +45,18 @@ def fold_blocks(
     before they are added. All vectors are 1-D, of the same whole number of blocks; `out` may be one of the sources. `squares` is float64
     and on the host, or None where nobody needs it.
     """
-    for part in _chunks(xp, out.size):
-        stack: list[Array] = []
-        for source, weight, count in zip(sources, weights, additions):
-            stack.append(_weighted(source[part], weight))
-            for _ in range(count):
-                right = stack.pop()
-                stack[-1] = stack[-1] + right
-        (total,) = stack
-        out[part] = total
-        if squares is not None:
-            squares[part.start // BLOCK : part.stop // BLOCK] = to_host(_square_sums(xp, total))
+    with quiet():
+        for part in _chunks(xp, out.size):
+            stack: list[Array] = []
+            for source, weight, count in zip(sources, weights, additions):
+                stack.append(_weighted(source[part], weight))
+                for _ in range(count):
+                    right = stack.pop()
+                    stack[-1] = stack[-1] + right
+            (total,) = stack
+            out[part] = total
+            if squares is not None:
+                squares[part.start // BLOCK : part.stop // BLOCK] = to_host(_square_sums(xp, total))
 
 
 def _chunks(xp: ModuleType, size: int) -> Iterator[slice]:

@@ -13,14 +13,24 @@ from .shortcut import shortcut
 Collate = Callable[[Any], Any]
 
 
-def fetch(dataset: Any, collate: Collate, indices: Any) -> Any:
-    """The batch of the samples at `indices`, an integer array or a list of whatever the data set takes as an index."""
-    try:
-        batch = _whole(dataset, indices) if collate is default_collate else NotImplemented
-    except Exception as error:
-        error.add_note(_note(dataset, indices))
-        raise
-    return collate_samples(samples_at(dataset, indices), collate, indices) if batch is NotImplemented else batch
+class Fetch:
+    """Called with indices, an integer array or a list of whatever the data set takes as an index: the batch of these samples."""
+
+    def __init__(self, dataset: Any, collate: Collate) -> None:
+        self._dataset, self._collate = dataset, collate
+        self._batch_at: Any = shortcut(dataset, "batch_at", "__getitem__") if collate is default_collate else None
+
+    def __call__(self, indices: Any) -> Any:
+        try:
+            batch = NotImplemented if self._batch_at is None else self._whole(indices)
+        except Exception as error:
+            error.add_note(_note(self._dataset, indices))
+            raise
+        return collate_samples(samples_at(self._dataset, indices), self._collate, indices) if batch is NotImplemented else batch
+
+    def _whole(self, indices: Any) -> Any:
+        array = np.asarray(indices)
+        return self._batch_at(array) if array.ndim == 1 and array.dtype.kind in "iu" else NotImplemented
 
 
 def collate_samples(samples: Sequence[Any], collate: Collate, indices: Any = None) -> Any:
@@ -30,14 +40,6 @@ def collate_samples(samples: Sequence[Any], collate: Collate, indices: Any = Non
     except Exception as error:
         error.add_note("while collating samples" if indices is None else f"while collating samples {_some(indices)}")
         raise
-
-
-def _whole(dataset: Any, indices: Any) -> Any:
-    batch_at = shortcut(dataset, "batch_at", "__getitem__")
-    if batch_at is None:
-        return NotImplemented
-    array = np.asarray(indices)
-    return batch_at(array) if array.ndim == 1 and array.dtype.kind in "iu" else NotImplemented
 
 
 def samples_at(dataset: Any, indices: Any) -> list[Any]:

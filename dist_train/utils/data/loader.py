@@ -13,7 +13,7 @@ from .buffers import Buffers
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset
 from .distributed import DistributedSampler
-from .fetch import collate_samples, fetch, samples_at
+from .fetch import Fetch, collate_samples, samples_at
 from .loading import Loading
 from .micro_batch import MicroBatch, check_share, share, turn, whole
 from .place import Place
@@ -173,7 +173,7 @@ class DataLoader:
         if self._streams:
             return lambda samples: collate_samples(samples if self._batched else samples[0], self.collate_fn)
         if self._batched:
-            return partial(fetch, self.dataset, self.collate_fn)
+            return Fetch(self.dataset, self.collate_fn)
         return lambda index: collate_samples(samples_at(self.dataset, index)[0], self.collate_fn, index)
 
     # where in the data we are

@@ -18,18 +18,20 @@ class Loading:
     """
 
     def __init__(self, batch_of: Callable[[Any], Any], seed: int, epoch: int, buffers: Buffers) -> None:
-        self._batch_of, self._epoch, self._buffers = batch_of, epoch, buffers
-        self._thread = _Draws(seed)
+        self._batch_of, self._epoch = batch_of, epoch
+        self._thread = _Thread(seed, buffers)
 
     def __call__(self, piece: MicroBatch) -> MicroBatch:
-        generator = self._thread.generator.rekey("load", self._epoch, piece.step, piece.index)
-        with drawing_from(generator), reusing(self._buffers):
+        own = self._thread
+        own.generator.rekey("load", self._epoch, piece.step, piece.index)
+        with own.drawing, own.reusing:
             piece.batch = self._batch_of(piece.batch)
         return piece
 
 
-class _Draws(threading.local):
-    """A generator for each thread."""
+class _Thread(threading.local):
+    """What each thread has of its own."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, buffers: Buffers) -> None:
         self.generator = Generator().manual_seed(seed)
+        self.drawing, self.reusing = drawing_from(self.generator), reusing(buffers)
