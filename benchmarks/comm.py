@@ -27,7 +27,7 @@ import numpy as np
 
 import dist_train as dt
 from dist_train.comm.base import Communicator
-from dist_train.distributed.buckets import bucket_bytes
+from dist_train.distributed.buckets import buffer_bytes
 from dist_train.distributed.flat import FlatVector, node_layout
 from dist_train.distributed.reduction import SliceReduction
 
@@ -63,7 +63,7 @@ def vector_of(comm: Communicator, count: int) -> tuple[FlatVector, SliceReductio
     named = [(0, "parameter", dt.nn.Parameter(dt.zeros(count)))]
     layout = node_layout([named], comm, comm.size)
     flat = FlatVector(named, comm, comm.size, layout)
-    return flat, SliceReduction(flat, comm, comm.size, layout.lane, bucket_bytes(comm.link(layout)))
+    return flat, SliceReduction(flat, comm, comm.size, layout.lane, buffer_bytes())
 
 
 def dist_train_in(comm: Communicator, count: int) -> Contestant:

@@ -41,6 +41,7 @@ BIG_NODE = 64
 ASSUMED = Link(latency=2e-6, message=0.5e-6, rate=100e9 / 8)
 TIME_LIMIT = 900  # seconds for a run
 NOTICEABLE = 0.1  # of the compute
+GROWING = ("exchange", "partners", "gather", "hops", "record", "fold", "barriers")
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,9 @@ def curves(work: dict[str, Work], cases: dict[str, tuple[Machine, int]]) -> list
 
 
 def limits(curve: dict[str, Any]) -> dict[str, tuple[int | None, float]]:
-    """For each part but the compute: from how many ranks on it is noticeable, and its seconds on the most ranks."""
+    """For each part that grows with the ranks: from how many on it is noticeable, and its seconds on the most of them."""
     parts = curve["parts"]
-    return {name: (first_above(parts, name, NOTICEABLE), parts[SIZES[-1]][name]) for name in parts[1] if name != "compute"}
+    return {name: (first_above(parts, name, NOTICEABLE), parts[SIZES[-1]][name]) for name in GROWING}
 
 
 # output
@@ -257,7 +258,8 @@ def print_curves(found: Sequence[dict[str, Any]]) -> None:
     print("\nmodel: milliseconds a step by number of ranks")
     lines = [[curve["workload"], curve["network"], *(curve["step"][size] * 1e3 for size in shown)] for curve in found]
     print(report.table([["workload", "network", *map(str, shown)], *lines]))
-    print(f"\nmodel: ranks from which on a part takes more than {NOTICEABLE:.0%} of the compute, and its milliseconds on {SIZES[-1]} ranks")
+    print(f"\nmodel: ranks from which on a part takes more than {NOTICEABLE:.0%} of the compute / its milliseconds on {SIZES[-1]} ranks")
+    print("exchange, gather: bytes; partners: messages of the all-to-all; hops: those of the all-gather; record: the small message")
     heading = ["workload", "network", *limits(found[0])]
     print(report.table([heading, *([c["workload"], c["network"], *map(_limit, limits(c).values())] for c in found)]))
 

@@ -146,13 +146,12 @@ def bucket_bytes(job: Job, machine: Machine) -> int:
 # seconds
 
 
-def exchange(parameters: int, job: Job, machine: Machine, sums: int) -> float:
-    """The all-to-all of every lane, each rank with one in each other node, in pieces of what it may receive at a time."""
+def partners(parameters: int, job: Job, machine: Machine, sums: int) -> float:
+    """The messages of the all-to-alls, each rank with one in each other node, piece by piece of what it may receive at a time."""
     if job.nodes == 1:
         return 0.0
     piece = max(BLOCK * ITEM, bucket_bytes(job, machine) // ((job.nodes - 1) * sums))
-    pieces = -(-slice_bytes(parameters, job.size) // piece)
-    return pieces * _messages(job, machine, sums) + exchange_bytes(parameters, job.nodes, sums) / machine.outside.rate
+    return -(-slice_bytes(parameters, job.size) // piece) * _messages(job, machine, sums)
 
 
 def _messages(job: Job, machine: Machine, sums: int) -> float:
@@ -161,15 +160,13 @@ def _messages(job: Job, machine: Machine, sums: int) -> float:
     return 2 * sums * partners * link.message + -(-partners // THROTTLE) * link.latency
 
 
-def gather(total: int, received: int, job: Job, link: Link) -> float:
-    """The all-gathers of all lanes together, of `total` bytes, of which `received` come from other nodes."""
-    if job.nodes == 1:
-        return 0.0
-    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message) + received / link.rate
+def hops(total: int, job: Job, link: Link) -> float:
+    """The messages, one after another, of the lanes' all-gathers of `total` bytes."""
+    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message)
 
 
 def _hops(total: int, size: int) -> int:
-    """Messages one after another in an all-gather: by recursive doubling or Bruck's algorithm, or round a ring."""
+    """By recursive doubling or Bruck's algorithm, or round a ring."""
     in_rounds = total < SHORT or (total < LONG and size & (size - 1) == 0)
     return _rounds(size) if in_rounds else size - 1
 
@@ -179,14 +176,15 @@ def _rounds(size: int) -> int:
 
 
 def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
-    """Seconds of each part of a step, as if they ran one after another."""
+    """Seconds of each part of a step, as if they ran one after another. `exchange` and `gather` are their bytes, `partners` and `hops`
+    their messages."""
     record = record_bytes(work.parameters, job.size)
     elsewhere = record * (job.nodes - 1) // job.nodes
     buckets = [_of_bucket(parameters, work, job, machine) for parameters in buckets_of(work, job, machine)]
     return {
         "compute": work.compute * job.crowding,
         **{name: sum(bucket[name] for bucket in buckets) for name in buckets[0]},
-        "record": gather(record, elsewhere, job, machine.outside) + job.size * machine.entry * job.crowding,
+        "record": hops(record, job, machine.outside) + elsewhere / machine.outside.rate + job.size * machine.entry * job.crowding,
         "barriers": (2 + len(buckets)) * _rounds(job.ranks) * machine.barrier * job.crowding,
     }
 
@@ -197,9 +195,11 @@ def _of_bucket(parameters: int, work: Work, job: Job, machine: Machine) -> dict[
     update = work.update * parameters / work.parameters
     return {
         "fold": fold_bytes(parameters, job.nodes, job.ranks, sums) / (machine.bandwidth / job.sharing),
-        "exchange": exchange(parameters, job, machine, sums),
+        "exchange": exchange_bytes(parameters, job.nodes, sums) / machine.outside.rate,
+        "partners": partners(parameters, job, machine, sums),
         "update": update * slice_bytes(parameters, job.size) / whole * job.crowding,
-        "gather": gather(whole, gather_bytes(parameters, job.nodes), job, machine.outside),
+        "gather": gather_bytes(parameters, job.nodes) / machine.outside.rate,
+        "hops": hops(whole, job, machine.outside),
     }
 
 
@@ -212,9 +212,9 @@ def step_seconds(work: Work, job: Job, machine: Machine, *, overlap: bool) -> fl
     sizes = buckets_of(work, job, machine)
     buckets = [_of_bucket(parameters, work, job, machine) for parameters in sizes]
     ready = [work.backward * job.crowding * share / work.parameters for share in accumulate(reversed(sizes))]
-    reduced = pipelined(ready, [bucket["fold"] + bucket["exchange"] for bucket in reversed(buckets)])
+    reduced = pipelined(ready, [bucket["fold"] + bucket["exchange"] + bucket["partners"] for bucket in reversed(buckets)])
     updated = list(accumulate(bucket["update"] for bucket in buckets))
-    published = pipelined(updated, [bucket["gather"] for bucket in buckets])
+    published = pipelined(updated, [bucket["gather"] + bucket["hops"] for bucket in buckets])
     return work.forward * job.crowding + reduced + parts["record"] + parts["barriers"] + published
 
 

@@ -71,8 +71,8 @@ def test_a_ranks_part_of_the_record_is_whole_lines(size, lines):
     ],
 )
 def test_all_gather(total, job, hops):
-    assert model.gather(total, 10**5, job, LINK) == pytest.approx(hops * 1.1e-3 + 0.1)
-    assert model.gather(total, 10**5, Job(1, job.ranks), LINK) == 0
+    assert model.hops(total, job, LINK) == pytest.approx(hops * 1.1e-3)
+    assert model.hops(total, Job(1, job.ranks), LINK) == 0
 
 
 def test_a_step_of_one_rank_is_compute_and_update():
@@ -84,8 +84,9 @@ def test_a_step_of_one_rank_is_compute_and_update():
 def test_a_step_of_two_nodes():
     parts = model.step_parts(WORK, Job(2, 1), MACHINE)
     half = 2 * BLOCKS
-    assert parts["exchange"] == pytest.approx(half / 1e6 + 2 * 1e-4 + 1e-3)
-    assert parts["gather"] == pytest.approx(half / 1e6 + 1.1e-3)
+    assert parts["exchange"] == parts["gather"] == pytest.approx(half / 1e6)
+    assert parts["partners"] == pytest.approx(2 * 1e-4 + 1e-3)
+    assert parts["hops"] == pytest.approx(1.1e-3)
     assert parts["update"] == pytest.approx(0.25)
     assert parts["fold"] == pytest.approx(3 * half / 1e9)
     assert parts["barriers"] == 0
@@ -105,7 +106,7 @@ def test_buckets_are_exchanged_while_backward_runs(monkeypatch, backward):
     work, job = Work([40 * 1024] * 2, 1.0, backward, 0.5), Job(2, 1)
     assert model.buckets_of(work, job, MACHINE) == [40 * 1024] * 2
     parts = model.step_parts(work, job, MACHINE)
-    reduce, gather = (parts["fold"] + parts["exchange"]) / 2, parts["gather"] / 2  # of one bucket
+    reduce, gather = (parts["fold"] + parts["exchange"] + parts["partners"]) / 2, (parts["gather"] + parts["hops"]) / 2  # of one bucket
     expected = 1.0 + max(backward / 2 + reduce, backward) + reduce + parts["record"] + max(0.125 + gather, 0.25) + gather
     assert model.step_seconds(work, job, MACHINE, overlap=True) == pytest.approx(expected)
     assert model.step_seconds(work, job, MACHINE, overlap=False) == pytest.approx(sum(parts.values()))
