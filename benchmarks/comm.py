@@ -27,6 +27,7 @@ import numpy as np
 
 import dist_train as dt
 from dist_train.comm.base import Communicator
+from dist_train.distributed.buckets import buffer_bytes
 from dist_train.distributed.flat import FlatVector, node_layout
 from dist_train.distributed.reduction import SliceReduction
 
@@ -60,8 +61,9 @@ def reduce_and_publish(flat: FlatVector, reduction: SliceReduction) -> None:
 def vector_of(comm: Communicator, count: int) -> tuple[FlatVector, SliceReduction]:
     """What `distribute` makes of one parameter of `count` elements."""
     named = [(0, "parameter", dt.nn.Parameter(dt.zeros(count)))]
-    flat = FlatVector(named, comm, comm.size, node_layout([named], comm, comm.size))
-    return flat, SliceReduction(flat, comm, comm.size)
+    layout = node_layout([named], comm, comm.size)
+    flat = FlatVector(named, comm, comm.size, layout)
+    return flat, SliceReduction(flat, comm, comm.size, layout.lane, buffer_bytes())
 
 
 def dist_train_in(comm: Communicator, count: int) -> Contestant:

@@ -21,13 +21,14 @@ from typing import Any
 import report
 
 import dist_train as dt
+from dist_train.backend import native
 from dist_train.utils.data import DataLoader, Dataset
 from dist_train.vision import transforms
 from dist_train.vision.datasets import MNIST
 
 MEAN, STD = 0.1307, 0.3081
 BATCH = 128
-TRAINED = (64, 128)  # batch sizes of the training epochs
+TRAINED = ((64, 0), (128, 0), (64, 1), (128, 1))  # batch sizes and workers of the training epochs
 Epoch = Callable[[], float]
 
 
@@ -88,11 +89,11 @@ def _named(name: str, num_workers: int) -> str:
     return f"{name}, {num_workers} worker{'s' * (num_workers > 1)}" if num_workers else name
 
 
-def training(dataset: Any, batch: int) -> dict[str, Epoch]:
+def training(dataset: Any, batch: int, num_workers: int) -> dict[str, Epoch]:
     """Epochs of 784-28-10: the loading alone, training, and training on a batch that needs no loading."""
     nn = dt.nn
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 28), nn.ReLU(), nn.Linear(28, 10))
-    loader = DataLoader(dataset, batch, shuffle=True)
+    loader = DataLoader(dataset, batch, shuffle=True, num_workers=num_workers)
     same = DataLoader(Same(dataset, next(iter(loader))), batch, shuffle=True)
     model, optimizer, steps = dt.distribute(model, dt.optim.Adam(model.parameters(), lr=1e-4), loader)
     criterion = nn.CrossEntropyLoss()
@@ -106,7 +107,8 @@ def training(dataset: Any, batch: int) -> dict[str, Epoch]:
             optimizer.step()
         return time.perf_counter() - start
 
-    return {f"loading {batch}": lambda: seconds(loader), f"training {batch}": lambda: epoch(loader), f"same {batch}": lambda: epoch(same)}
+    epochs = {"loading": lambda: seconds(loader), "training": lambda: epoch(loader), "same": lambda: epoch(same)}
+    return {f"{name} {batch} {num_workers}": measure for name, measure in epochs.items()}
 
 
 def loading_rows(medians: dict[str, float]) -> list[dict[str, Any]]:
@@ -115,10 +117,10 @@ def loading_rows(medians: dict[str, float]) -> list[dict[str, Any]]:
     return [{"loader": name, "milliseconds": medians[name] * 1e3, "ratio": own / medians[name]} for name in names]
 
 
-def training_row(medians: dict[str, float], batch: int) -> dict[str, Any]:
-    loading, trained, same = (medians[f"{what} {batch}"] for what in ("loading", "training", "same"))
+def training_row(medians: dict[str, float], batch: int, num_workers: int) -> dict[str, Any]:
+    loading, trained, same = (medians[f"{what} {batch} {num_workers}"] for what in ("loading", "training", "same"))
     figures = {"loading": loading * 1e3, "training": trained * 1e3, "share": loading / trained, "longer": trained / same - 1}
-    return {"batch": batch, **figures}
+    return {"batch": batch, "workers": num_workers, **figures}
 
 
 def folder(given: Path | None) -> Path:
@@ -136,16 +138,16 @@ def main() -> None:
     dataset = MNIST(folder(args.root), transform=transform)
     torch = report.join_torch()
     epochs = {**ours(dataset), **(pytorch(torch, dataset) if torch else {})}
-    for batch in TRAINED:
-        epochs |= training(dataset, batch)
+    for setting in TRAINED:
+        epochs |= training(dataset, *setting)
     times = report.rounds_of(epochs, args.rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    loading, trained = loading_rows(medians), [training_row(medians, batch) for batch in TRAINED]
+    loading, trained = loading_rows(medians), [training_row(medians, *setting) for setting in TRAINED]
     print(f"an epoch of MNIST at batch {BATCH}, milliseconds, median of {args.rounds} interleaved rounds")
     print(report.table([["loader", "ms", "ratio"], *([row["loader"], row["milliseconds"], row["ratio"]] for row in loading)]))
     print("\n784-28-10, Adam, milliseconds an epoch")
     print(report.table([list(trained[0]), *(list(row.values()) for row in trained)]))
-    report.write(args.json, loading, training=trained, seconds=times, native=dt.backend.native.instruction_set())
+    report.write(args.json, loading, training=trained, seconds=times, kernels=native.describe())
 
 
 if __name__ == "__main__":

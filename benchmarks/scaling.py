@@ -41,7 +41,7 @@ BIG_NODE = 64
 ASSUMED = Link(latency=2e-6, message=0.5e-6, rate=100e9 / 8)
 TIME_LIMIT = 900  # seconds for a run
 NOTICEABLE = 0.1  # of the compute
-OVERLAP = False  # whether dist_train exchanges gradients while backward runs
+GROWING = ("exchange", "partners", "gather", "hops", "record", "fold", "barriers")
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def all_runs(networks: Sequence[str], options: Sequence[str]) -> tuple[list[Run]
 
 def works(run: Run) -> dict[str, Work]:
     """Of a run whose ranks keep all cores busy."""
-    fastest = {name: (row["parameters"], row["fastest"]) for name, row in run.result["workloads"].items()}
-    return {name: Work(psi, row["forward"], row["backward"], row["update"]) for name, (psi, row) in fastest.items()}
+    rows = [(name, row["sizes"], row["fastest"]) for name, row in run.result["workloads"].items()]
+    return {name: Work(sizes, fastest["forward"], fastest["backward"], fastest["update"]) for name, sizes, fastest in rows}
 
 
 def entry_seconds(size: int = 4096) -> float:
@@ -162,7 +162,7 @@ def checks(runs: Sequence[Run], machine: Machine, links: dict[str, Link]) -> lis
             **model,
             "fastest": row["fastest"]["step"],
             "median": row["median"]["step"],
-            "model ÷ fastest": model["overlapped" if OVERLAP else "serial"] / row["fastest"]["step"],
+            "model ÷ fastest": model["overlapped"] / row["fastest"]["step"],
         }
         for name in busy
         for run in runs
@@ -218,7 +218,7 @@ def curves(work: dict[str, Work], cases: dict[str, tuple[Machine, int]]) -> list
             "workload": name,
             "network": label,
             "parts": {size: step_parts(model, job_of(size, ranks), machine) for size in SIZES},
-            "step": {size: step_seconds(model, job_of(size, ranks), machine, overlap=OVERLAP) for size in SIZES},
+            "step": {size: step_seconds(model, job_of(size, ranks), machine, overlap=True) for size in SIZES},
         }
         for name, model in work.items()
         for label, (machine, ranks) in cases.items()
@@ -226,9 +226,9 @@ def curves(work: dict[str, Work], cases: dict[str, tuple[Machine, int]]) -> list
 
 
 def limits(curve: dict[str, Any]) -> dict[str, tuple[int | None, float]]:
-    """For each part but the compute: from how many ranks on it is noticeable, and its seconds on the most ranks."""
+    """For each part that grows with the ranks: from how many on it is noticeable, and its seconds on the most of them."""
     parts = curve["parts"]
-    return {name: (first_above(parts, name, NOTICEABLE), parts[SIZES[-1]][name]) for name in parts[1] if name != "compute"}
+    return {name: (first_above(parts, name, NOTICEABLE), parts[SIZES[-1]][name]) for name in GROWING}
 
 
 # output
@@ -258,7 +258,8 @@ def print_curves(found: Sequence[dict[str, Any]]) -> None:
     print("\nmodel: milliseconds a step by number of ranks")
     lines = [[curve["workload"], curve["network"], *(curve["step"][size] * 1e3 for size in shown)] for curve in found]
     print(report.table([["workload", "network", *map(str, shown)], *lines]))
-    print(f"\nmodel: ranks from which on a part takes more than {NOTICEABLE:.0%} of the compute, and its milliseconds on {SIZES[-1]} ranks")
+    print(f"\nmodel: ranks from which on a part takes more than {NOTICEABLE:.0%} of the compute / its milliseconds on {SIZES[-1]} ranks")
+    print("exchange, gather: bytes; partners: messages of the all-to-all; hops: those of the all-gather; record: the small message")
     heading = ["workload", "network", *limits(found[0])]
     print(report.table([heading, *([c["workload"], c["network"], *map(_limit, limits(c).values())] for c in found)]))
 
@@ -284,7 +285,7 @@ def plot(path: Path, found: Sequence[dict[str, Any]], rows: Sequence[dict[str, A
         axis.set_xscale("log", base=2)
         axis.legend(fontsize="small")
     for workload in workloads:
-        points = [(row["overlapped" if OVERLAP else "serial"] * 1e3, row["fastest"] * 1e3) for row in rows if row["workload"] == workload]
+        points = [(row["overlapped"] * 1e3, row["fastest"] * 1e3) for row in rows if row["workload"] == workload]
         axes[-1].scatter(*zip(*points), label=workload)
     ends = [min(row["fastest"] for row in rows) * 1e3, max(row["fastest"] for row in rows) * 1e3]
     axes[-1].plot(ends, ends, color="grey", linewidth=0.8)

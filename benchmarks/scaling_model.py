@@ -6,25 +6,32 @@ Nothing here is fitted to whole steps; the constants are measured on their own (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from types import SimpleNamespace
+from typing import Any
 
 BLOCK = 1024  # elements; slices are whole blocks
 ITEM = 4  # bytes of a float32
 RECORD_ITEM, LINE = 8, 64  # bytes; the step's record is float64, and a rank's part of it is whole cache lines
 HEADER, PER_MICRO_BATCH = 4, 2  # numbers in a rank's part, which also has one for each block of its slice
-BUCKET = 32 * 2**20  # bytes of partial sums that a rank receives at a time
 # MPICH's choices (its variables MPIR_CVAR_ALLGATHER_SHORT_MSG_SIZE, ..._LONG_MSG_SIZE, MPIR_CVAR_ALLTOALL_THROTTLE)
 SHORT, LONG, THROTTLE = 80 * 1024, 512 * 1024, 32
 
 
 @dataclass(frozen=True)
 class Work:
-    """A model: its parameters, and the seconds of one rank for a micro-batch, and for the optimizer's rule on all of them."""
+    """A model: the sizes of its parameters, and the seconds of one rank for a micro-batch, and for the optimizer's rule on all of them."""
 
-    parameters: int
+    sizes: Sequence[int]
     forward: float
     backward: float
     update: float
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.sizes)
 
     @property
     def compute(self) -> float:
@@ -117,29 +124,49 @@ def num_sums(nodes: int, ranks: int) -> int:
     return max(len(subtrees((node * ranks, (node + 1) * ranks), (0, size))) for node in range(nodes))
 
 
+def buckets_of(work: Work, job: Job, machine: Machine) -> list[int]:
+    """Parameters of each bucket, as the package cuts them for such links; all in one where there is nothing to overlap with."""
+    from dist_train.distributed.buckets import cut
+
+    if job.nodes == 1:
+        return [work.parameters]
+    arrays = [SimpleNamespace(size=size, nbytes=size * ITEM) for size in work.sizes]
+    named: list[Any] = [(index, "", SimpleNamespace(array=array)) for index, array in enumerate(arrays)]
+    return [sum(parameter.array.size for _, _, parameter in bucket) for bucket in cut([named], bucket_bytes(job, machine))]
+
+
+def bucket_bytes(job: Job, machine: Machine) -> int:
+    """The least size of a bucket, from what a rank finds when it measures its lane."""
+    from dist_train.comm import link
+    from dist_train.distributed import buckets
+
+    return buckets.bucket_bytes(link.Link(_messages(job, machine, 1), machine.outside.rate / job.ranks))
+
+
 # seconds
 
 
-def exchange(parameters: int, job: Job, machine: Machine, sums: int) -> float:
-    """The all-to-all of every lane, each rank with one in each other node; `THROTTLE` messages are on their way at a time."""
+def partners(parameters: int, job: Job, machine: Machine, sums: int) -> float:
+    """The messages of the all-to-alls, each rank with one in each other node, piece by piece of what it may receive at a time."""
     if job.nodes == 1:
         return 0.0
+    piece = max(BLOCK * ITEM, bucket_bytes(job, machine) // ((job.nodes - 1) * sums))
+    return -(-slice_bytes(parameters, job.size) // piece) * _messages(job, machine, sums)
+
+
+def _messages(job: Job, machine: Machine, sums: int) -> float:
+    """An all-to-all of next to nothing; `THROTTLE` messages are on their way at a time."""
     link, partners = machine.outside, job.nodes - 1
-    bucket = max(BLOCK * ITEM, BUCKET // (job.nodes * sums))
-    buckets = -(-slice_bytes(parameters, job.size) // bucket)
-    messages = 2 * sums * partners * link.message + -(-partners // THROTTLE) * link.latency
-    return buckets * messages + exchange_bytes(parameters, job.nodes, sums) / link.rate
+    return 2 * sums * partners * link.message + -(-partners // THROTTLE) * link.latency
 
 
-def gather(total: int, received: int, job: Job, link: Link) -> float:
-    """The all-gathers of all lanes together, of `total` bytes, of which `received` come from other nodes."""
-    if job.nodes == 1:
-        return 0.0
-    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message) + received / link.rate
+def hops(total: int, job: Job, link: Link) -> float:
+    """The messages, one after another, of the lanes' all-gathers of `total` bytes."""
+    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message)
 
 
 def _hops(total: int, size: int) -> int:
-    """Messages one after another in an all-gather: by recursive doubling or Bruck's algorithm, or round a ring."""
+    """By recursive doubling or Bruck's algorithm, or round a ring."""
     in_rounds = total < SHORT or (total < LONG and size & (size - 1) == 0)
     return _rounds(size) if in_rounds else size - 1
 
@@ -149,25 +176,54 @@ def _rounds(size: int) -> int:
 
 
 def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
-    """Seconds of each part of a step, as if they ran one after another."""
-    psi, link, sums = work.parameters, machine.outside, num_sums(job.nodes, job.ranks)
-    whole, record = blocks(psi) * BLOCK * ITEM, record_bytes(psi, job.size)
+    """Seconds of each part of a step, as if they ran one after another. `exchange` and `gather` are their bytes, `partners` and `hops`
+    their messages."""
+    record = record_bytes(work.parameters, job.size)
     elsewhere = record * (job.nodes - 1) // job.nodes
+    buckets = [_of_bucket(parameters, work, job, machine) for parameters in buckets_of(work, job, machine)]
     return {
         "compute": work.compute * job.crowding,
-        "fold": fold_bytes(psi, job.nodes, job.ranks, sums) / (machine.bandwidth / job.sharing),
-        "exchange": exchange(psi, job, machine, sums),
-        "record": gather(record, elsewhere, job, link) + job.size * machine.entry * job.crowding,
-        "update": work.update * slice_bytes(psi, job.size) / whole * job.crowding,
-        "gather": gather(whole, gather_bytes(psi, job.nodes), job, link),
-        "barriers": 3 * _rounds(job.ranks) * machine.barrier * job.crowding,
+        **{name: sum(bucket[name] for bucket in buckets) for name in buckets[0]},
+        "record": hops(record, job, machine.outside) + elsewhere / machine.outside.rate + job.size * machine.entry * job.crowding,
+        "barriers": (2 + len(buckets)) * _rounds(job.ranks) * machine.barrier * job.crowding,
+    }
+
+
+def _of_bucket(parameters: int, work: Work, job: Job, machine: Machine) -> dict[str, float]:
+    """The parts that are there for each bucket."""
+    sums, whole = num_sums(job.nodes, job.ranks), blocks(parameters) * BLOCK * ITEM
+    update = work.update * parameters / work.parameters
+    return {
+        "fold": fold_bytes(parameters, job.nodes, job.ranks, sums) / (machine.bandwidth / job.sharing),
+        "exchange": exchange_bytes(parameters, job.nodes, sums) / machine.outside.rate,
+        "partners": partners(parameters, job, machine, sums),
+        "update": update * slice_bytes(parameters, job.size) / whole * job.crowding,
+        "gather": gather_bytes(parameters, job.nodes) / machine.outside.rate,
+        "hops": hops(whole, job, machine.outside),
     }
 
 
 def step_seconds(work: Work, job: Job, machine: Machine, *, overlap: bool) -> float:
-    """The whole step. With `overlap` the exchange hides behind the backward pass, as far as that is long enough."""
+    """The whole step. With `overlap` a bucket is folded and exchanged while backward makes the next one, which takes as long as its
+    share of the parameters, and the new parameters of a bucket are sent while the next one is updated."""
     parts = step_parts(work, job, machine)
-    return sum(parts.values()) - (min(work.backward * job.crowding, parts["exchange"]) if overlap else 0.0)
+    if job.nodes == 1 or not overlap:
+        return sum(parts.values())
+    sizes = buckets_of(work, job, machine)
+    buckets = [_of_bucket(parameters, work, job, machine) for parameters in sizes]
+    ready = [work.backward * job.crowding * share / work.parameters for share in accumulate(reversed(sizes))]
+    reduced = pipelined(ready, [bucket["fold"] + bucket["exchange"] + bucket["partners"] for bucket in reversed(buckets)])
+    updated = list(accumulate(bucket["update"] for bucket in buckets))
+    published = pipelined(updated, [bucket["gather"] + bucket["hops"] for bucket in buckets])
+    return work.forward * job.crowding + reduced + parts["record"] + parts["barriers"] + published
+
+
+def pipelined(ready: Sequence[float], lengths: Sequence[float]) -> float:
+    """When a worker is done that takes up each job once it is ready, one after another."""
+    end = 0.0
+    for begin, length in zip(ready, lengths):
+        end = max(end, begin) + length
+    return end
 
 
 def first_above(parts: dict[int, dict[str, float]], name: str, fraction: float) -> int | None:

@@ -18,7 +18,7 @@ import report  # before NumPy: it sets the number of threads
 # isort: split
 import numpy as np
 from comm import cool, dist_train_in, streams
-from workloads import WORKLOADS, Workload, loss_of, num_parameters
+from workloads import WORKLOADS, Workload, loss_of
 
 import dist_train as dt
 
@@ -58,15 +58,15 @@ class Training:
 def of_workload(workload: Workload, rounds: int) -> dict[str, Any]:
     """The parts of a step of every rank alone, the step alone, reduce + publish alone, and the step of all ranks together."""
     alone, together = Training(workload, False), Training(workload, True)
-    parameters = num_parameters(alone.model)
-    vector = dist_train_in(dt.comm.world(), parameters)
+    sizes = [math.prod(parameter.shape) for parameter in alone.model.parameters()]
+    vector = dist_train_in(dt.comm.world(), sum(sizes))
     steps: dict[str, Step] = {"forward": alone.forward, "backward": alone.backward, "update": alone.update, "alone": alone.step}
     steps |= {"communication": vector.run, "step": together.step}
     for step in steps.values():
         step()
     times = report.interleaved(steps, rounds, dict.fromkeys(steps, 1))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    return {"parameters": parameters, "median": medians, "fastest": {name: min(values) for name, values in times.items()}}
+    return {"sizes": sizes, "median": medians, "fastest": {name: min(values) for name, values in times.items()}}
 
 
 def of_link() -> dict[str, float]:

@@ -53,6 +53,7 @@ searchsorted(a, v, side='left', sorter=None)
 stack(tup, axis=0, out=None, *, dtype=None, casting='same_kind')
 take_along_axis(a, indices, axis)
 tile(A, reps)
+tri(N, M=None, k=0, dtype=float)
 tril(m, k=0)
 triu(m, k=0)
 unique(ar, return_index=False, return_inverse=False, return_counts=False, axis=None, *, equal_nan=True)
@@ -331,7 +332,7 @@ def _operator(name: str, swapped: bool, in_place: bool) -> Callable[[Any, Any], 
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "matmul"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "rshift", "matmul"):
     for _prefix in ("", "r", "i"):
         setattr(ndarray, f"__{_prefix}{_name}__", _operator(_name, _prefix == "r", _prefix == "i"))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):

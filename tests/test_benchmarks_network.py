@@ -19,7 +19,7 @@ BENCHMARKS = mpi.ROOT / "benchmarks"
 BLOCKS = 60 * 1024  # elements: 60 blocks, which 1, 2, 3, 4, 5 and 6 divide
 LINK = Link(latency=1e-3, message=1e-4, rate=1e6)
 MACHINE = Machine(bandwidth=1e9, barrier=1e-5, entry=1e-6, outside=LINK)
-WORK = Work(BLOCKS, forward=1.0, backward=2.0, update=0.5)
+WORK = Work((BLOCKS,), forward=1.0, backward=2.0, update=0.5)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5, 6])
@@ -71,8 +71,8 @@ def test_a_ranks_part_of_the_record_is_whole_lines(size, lines):
     ],
 )
 def test_all_gather(total, job, hops):
-    assert model.gather(total, 10**5, job, LINK) == pytest.approx(hops * 1.1e-3 + 0.1)
-    assert model.gather(total, 10**5, Job(1, job.ranks), LINK) == 0
+    assert model.hops(total, job, LINK) == pytest.approx(hops * 1.1e-3)
+    assert model.hops(total, Job(1, job.ranks), LINK) == 0
 
 
 def test_a_step_of_one_rank_is_compute_and_update():
@@ -84,20 +84,37 @@ def test_a_step_of_one_rank_is_compute_and_update():
 def test_a_step_of_two_nodes():
     parts = model.step_parts(WORK, Job(2, 1), MACHINE)
     half = 2 * BLOCKS
-    assert parts["exchange"] == pytest.approx(half / 1e6 + 2 * 1e-4 + 1e-3)
-    assert parts["gather"] == pytest.approx(half / 1e6 + 1.1e-3)
+    assert parts["exchange"] == parts["gather"] == pytest.approx(half / 1e6)
+    assert parts["partners"] == pytest.approx(2 * 1e-4 + 1e-3)
+    assert parts["hops"] == pytest.approx(1.1e-3)
     assert parts["update"] == pytest.approx(0.25)
     assert parts["fold"] == pytest.approx(3 * half / 1e9)
     assert parts["barriers"] == 0
 
 
-@pytest.mark.parametrize("backward", [0.0, 0.05, 100.0])
-def test_what_overlaps_hides_behind_backward_and_no_further(backward):
-    work = Work(BLOCKS, 1.0, backward, 0.5)
-    parts = model.step_parts(work, Job(2, 1), MACHINE)
-    serial, overlapped = (model.step_seconds(work, Job(2, 1), MACHINE, overlap=overlap) for overlap in (False, True))
-    assert serial == pytest.approx(sum(parts.values()))
-    assert serial - overlapped == pytest.approx(min(backward, parts["exchange"]))
+@pytest.mark.parametrize(
+    "ready, lengths, end",
+    [([], [], 0), ([2], [3], 5), ([1, 2], [3, 1], 5), ([1, 9], [3, 1], 10), ([0, 0, 0], [1, 2, 3], 6)],
+)
+def test_a_worker_takes_up_one_job_after_another_when_it_is_ready(ready, lengths, end):
+    assert model.pipelined(ready, lengths) == end
+
+
+@pytest.mark.parametrize("backward", [0.0, 0.3, 100.0])
+def test_buckets_are_exchanged_while_backward_runs(monkeypatch, backward):
+    monkeypatch.setenv("DIST_TRAIN_BUCKET_BYTES", str(4 * 40 * 1024))
+    work, job = Work([40 * 1024] * 2, 1.0, backward, 0.5), Job(2, 1)
+    assert model.buckets_of(work, job, MACHINE) == [40 * 1024] * 2
+    parts = model.step_parts(work, job, MACHINE)
+    reduce, gather = (parts["fold"] + parts["exchange"] + parts["partners"]) / 2, (parts["gather"] + parts["hops"]) / 2  # of one bucket
+    expected = 1.0 + max(backward / 2 + reduce, backward) + reduce + parts["record"] + max(0.125 + gather, 0.25) + gather
+    assert model.step_seconds(work, job, MACHINE, overlap=True) == pytest.approx(expected)
+    assert model.step_seconds(work, job, MACHINE, overlap=False) == pytest.approx(sum(parts.values()))
+
+
+def test_one_node_has_nothing_to_overlap():
+    steps = [model.step_seconds(WORK, Job(1, 4), MACHINE, overlap=overlap) for overlap in (False, True)]
+    assert steps[0] == steps[1]
 
 
 def test_where_a_part_becomes_noticeable():

@@ -11,7 +11,7 @@ from dist_train.comm.link import Link
 from dist_train.comm.node import alone
 from dist_train.comm.serial import SerialCommunicator
 from dist_train.comm.worker import ThreadWorker, Worker
-from dist_train.distributed.buckets import bucket_bytes, cut
+from dist_train.distributed.buckets import bucket_bytes, buffer_bytes, cut
 
 
 def group(*sizes):
@@ -40,7 +40,7 @@ def test_buckets_follow_the_links(monkeypatch):
     slow, fast = bucket_bytes(Link(1e-4, 1e6)), bucket_bytes(Link(1e-6, 1e11))
     assert 2**20 == slow < bucket_bytes(Link(1e-4, 1e9)) < fast == bucket_bytes(None) == 2**25
     monkeypatch.setenv("DIST_TRAIN_BUCKET_BYTES", "4096")
-    assert bucket_bytes(None) == 4096
+    assert bucket_bytes(Link(1e-4, 1e9)) == buffer_bytes() == 4096
 
 
 @pytest.mark.parametrize("kind", [Worker, lambda layout: ThreadWorker(layout, Calls())], ids=["at once", "thread"])

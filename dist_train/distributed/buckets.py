@@ -18,12 +18,18 @@ _LEAST, _MOST = 2**20, 32 * 2**20  # bytes
 
 
 def bucket_bytes(link: Link | None) -> int:
-    """How large buckets are at least, and how much a rank receives at a time. DIST_TRAIN_BUCKET_BYTES overrides."""
-    given = os.environ.get("DIST_TRAIN_BUCKET_BYTES")
-    if given is not None:
-        return int(given)
+    """How large buckets are at least. DIST_TRAIN_BUCKET_BYTES overrides."""
     wanted = _MOST if link is None else (link.latency + _OVERHEAD) / _SHARE * link.bandwidth
-    return int(min(max(wanted, _LEAST), _MOST))
+    return _given() or int(min(max(wanted, _LEAST), _MOST))
+
+
+def buffer_bytes() -> int:
+    """How much a rank receives at a time: large, as every piece waits for the slowest rank. DIST_TRAIN_BUCKET_BYTES overrides."""
+    return _given() or _MOST
+
+
+def _given() -> int:
+    return int(os.environ.get("DIST_TRAIN_BUCKET_BYTES", 0))
 
 
 def cut(groups: Sequence[Named], nbytes: int) -> list[Named]:

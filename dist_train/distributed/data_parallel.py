@@ -16,7 +16,7 @@ import numpy as np
 from .. import comm as comm_
 from ..backend.reference import fold as kernels
 from ..nn.module import Module
-from .buckets import bucket_bytes
+from .buckets import buffer_bytes
 from .distribute import broadcast_model, check_same_models
 from .flat import FlatGradient, by_type, node_layout
 from .reduction import SliceReduction
@@ -86,7 +86,7 @@ class _GradientMean:
         groups = by_type(named)
         self._layout = node_layout(groups, comm, comm.size)
         flats = [FlatGradient(group, comm, comm.size, self._layout) for group in groups]
-        self._reductions = [SliceReduction(flat, comm, comm.size, self._layout.lane, bucket_bytes(None)) for flat in flats]
+        self._reductions = [SliceReduction(flat, comm, comm.size, self._layout.lane, buffer_bytes()) for flat in flats]
         for reduction in self._reductions:
             for entry in reduction.flat.entries:
                 entry.parameter._listener = self

@@ -22,7 +22,7 @@ from ..optim import parts as parts_
 from ..optim.driver import ParameterState
 from ..optim.optimizer import Optimizer
 from .accumulation import StepAccumulation
-from .buckets import bucket_bytes, cut
+from .buckets import bucket_bytes, buffer_bytes, cut
 from .drift import check_parameters, check_settings
 from .editing import ParameterEditor
 from .flat import FlatVector, Named, by_type, node_layout
@@ -66,8 +66,7 @@ class ShardedDriver(ParameterEditor):
         self._layout = node_layout(groups, comm, micro_batches)
         self._worker = self._make_worker(groups)
         self.overlaps = self._worker.concurrent
-        nbytes = bucket_bytes(comm.link(self._layout))
-        buckets = cut(groups, nbytes) if self.overlaps else groups
+        buckets = cut(groups, bucket_bytes(comm.link(self._layout))) if self.overlaps else groups
         self.flats = [FlatVector(bucket, comm, micro_batches, self._layout) for bucket in buckets]
         self.states = [SliceState(flat, optimizer) for flat in self.flats]
         self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
@@ -78,7 +77,8 @@ class ShardedDriver(ParameterEditor):
         self._records = RecordExchange(comm, micro_batches, self.flats, 2 + (0 if statistics is None else statistics.size))
         lane = self._worker.layout.lane
         self._reductions = [
-            SliceReduction(flat, comm, micro_batches, lane, nbytes, squares) for flat, squares in zip(self.flats, self._records.squares)
+            SliceReduction(flat, comm, micro_batches, lane, buffer_bytes(), squares)
+            for flat, squares in zip(self.flats, self._records.squares)
         ]
         self._overlap = Overlap(self.flats, self._launch)
         self._sum = StepAccumulation(self.flats, len(self.entries), schedule.share, micro_batches, self._records.partials)
@@ -220,6 +220,7 @@ class ShardedDriver(ParameterEditor):
         """Drop what has been added up of a step."""
         if self._overlap.under_way and self._reduced is None:
             self._overlap.launch_rest()  # other ranks wait for all of it
+            self._worker.submit(self._worker.layout.node.barrier)  # and may still write to this one's vectors
             self._worker.wait()
         if self._sum.added or self._overlap.under_way or self._reduced is not None:
             self._begin_step()

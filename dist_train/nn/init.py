@@ -49,14 +49,18 @@ def _precision(tensor: Tensor) -> Any:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform between a and b."""
     values = _source(generator).random(tensor.shape, dtype=_precision(tensor))
-    return _write(tensor, values * (b - a) + a)
+    values *= b - a
+    values += a
+    return _write(tensor, values)
 
 
 @_in_place
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with `mean` and `std`."""
     values = _source(generator).standard_normal(tensor.shape, dtype=_precision(tensor))
-    return _write(tensor, values * std + mean)
+    values *= std
+    values += mean
+    return _write(tensor, values)
 
 
 @_in_place

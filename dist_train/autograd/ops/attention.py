@@ -10,33 +10,22 @@ from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
 from .broadcasting import unbroadcast
-from .dropout import check_probability, draw_kept
+from .dropout import check_probability, draw_key
 
 
 class Attention(Op):
-    saves = (0, 1, 2)
+    saves = (0, 1, 2, 3)
+    saves_output = True
 
     def forward(self, query: Array, key: Array, value: Array, mask: Array, *, causal: bool, scale: float, dropout: float) -> Array:
-        kept, keep_scale = None, 1.0
-        if dropout:
-            kept, keep_scale = draw_kept((*_batch(query, key), query.shape[-2], key.shape[-2]), dropout, query)
-        y, weights = kernels.attention(query, key, value, mask, causal, scale, kept, keep_scale)
-        self.saved = query, key, value, mask, weights, scale, kept, keep_scale
+        rules = (causal, scale, (draw_key(), dropout) if dropout else None)
+        y, *rows = kernels.attention(query, key, value, mask, *rules)
+        self.saved = query, key, value, mask, y, *rows, *rules
         return y
 
     def backward(self, gradient: Array) -> Any:
-        query, key, value, mask, *rest = self.saved
-        gradients = kernels.attention_backward(gradient, query, key, value, *rest)
-        inputs = (query, key, value, mask)
-        return tuple([unbroadcast(part, x.shape) if need else None for part, x, need in zip(gradients, inputs, self.needs)])
-
-
-def _batch(query: Array, key: Array) -> tuple[int, ...]:
-    """The leading lengths of query and key, broadcast."""
-    shapes = [x.shape[:-2] for x in (query, key)]
-    longest = max(map(len, shapes))
-    padded = [(1,) * (longest - len(shape)) + shape for shape in shapes]
-    return tuple(b if a == 1 else a for a, b in zip(*padded))
+        gradients = kernels.attention_backward(gradient, *self.saved, self.needs[3])
+        return tuple([unbroadcast(part, x.shape) if need else None for part, x, need in zip(gradients, self.saved, self.needs)])
 
 
 def scaled_dot_product_attention(

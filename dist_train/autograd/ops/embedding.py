@@ -10,12 +10,14 @@ from ..tensor import Tensor
 
 
 class Embedding(Op):
+    writes = 0
+
     def forward(self, weight: Array, *, indices: Array, padding_index: int | None) -> Array:
         self.saved = indices, len(weight), padding_index
         return kernels.embedding(weight, indices)
 
     def backward(self, gradient: Array) -> Array:
-        return kernels.embedding_backward(gradient, *self.saved)
+        return kernels.embedding_backward(gradient, *self.saved, self.into)
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

@@ -1,11 +1,9 @@
-"""Sizes of sliding windows: reading the arguments of convolution and pooling, and padding."""
+"""Sizes of sliding windows: reading the arguments of convolution and pooling."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...backend.reference import pad as kernels
-from ...backend.reference.pad import Widths
 from ..engine import Array
 
 Pair = tuple[int, int]
@@ -31,14 +29,3 @@ def as_images(name: str, x: Array) -> Array:
     if x.ndim not in (3, 4):
         raise RuntimeError(f"{name} expects (N, C, H, W) or (C, H, W), got shape {x.shape}")
     return x if x.ndim == 4 else x[None]
-
-
-def padded(x: Array, widths: Widths, value: float = 0.0) -> Array:
-    """x with `widths` around it, or x itself where they are all 0."""
-    return kernels.pad(x, widths, value) if any(map(any, widths)) else x
-
-
-def unpadded(x: Array, widths: Widths) -> Array:
-    """The inside of a padded array, a view."""
-    inside = [slice(before, n - after) for n, (before, after) in zip(x.shape[-len(widths) :], widths)]
-    return x[(..., *inside)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...backend.device import array_module
-from ...backend.floating import quiet
 from ...backend.reference import norm as kernels
 from ..engine import Array
 from ..function import Op
@@ -36,12 +34,29 @@ class LayerNorm(Op):
 class BatchNorm(Op):
     saves = (0, 1)
 
-    def forward(self, x: Array, weight: Array, bias: Array, *, mean: Array, variance: Array, training: bool, eps: float) -> Array:
-        scale = 1 / array_module(x).sqrt(variance + eps)
-        factor = scale if weight is None else scale * weight
-        shift = -mean * factor if bias is None else bias - mean * factor
-        self.saved = x, weight, mean, scale, training
-        return kernels.scale_channels(by_channel(x), factor, shift).reshape(x.shape)
+    def forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        *,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        training: bool,
+        momentum: float,
+        eps: float,
+    ) -> Array:
+        if training:
+            y, new_mean, new_variance, scale = kernels.batch_norm(by_channel(x), weight, bias, eps)
+            count = x.size // x.shape[1]
+            _move(mean, new_mean, momentum)
+            _move(variance, new_variance * (count / (count - 1)), momentum)
+        else:
+            assert mean is not None and variance is not None
+            new_mean = mean.array
+            y, scale = kernels.normalize_channels(by_channel(x), new_mean, variance.array, weight, bias, eps)
+        self.saved = x, weight, new_mean, scale, training
+        return y.reshape(x.shape)
 
     def backward(self, gradient: Array) -> Any:
         x, weight, mean, scale, training = self.saved
@@ -113,19 +128,11 @@ def batch_norm(
     """
     x = input.array
     _check_channels(x, running_mean, running_var, weight, bias)
-    if not training:
-        if running_mean is None or running_var is None:
-            raise RuntimeError("batch_norm outside training needs running_mean and running_var")
-        mean, variance = running_mean.array, running_var.array
-    else:
-        count = x.size // max(1, x.shape[1])
-        if count <= 1:
-            raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
-        with quiet():
-            mean, variance = kernels.channel_statistics(by_channel(x))
-            _move(running_mean, mean, momentum)
-            _move(running_var, variance * (count / (count - 1)), momentum)
-    return BatchNorm.apply(input, weight, bias, mean=mean, variance=variance, training=training, eps=eps)
+    if not training and (running_mean is None or running_var is None):
+        raise RuntimeError("batch_norm outside training needs running_mean and running_var")
+    if training and x.size // max(1, x.shape[1]) <= 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
+    return BatchNorm.apply(input, weight, bias, mean=running_mean, variance=running_var, training=training, momentum=momentum, eps=eps)
 
 
 def _move(running: Tensor | None, new: Array, momentum: float) -> None:

@@ -10,30 +10,28 @@ from ...backend.reference.pad import Widths
 from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
-from .geometry import Pair, as_images, only, padded, pair, unpadded
+from .geometry import Pair, as_images, only, pair
 
 
 class MaxPool2d(Op):
     def forward(self, x: Array, *, window: Pair, stride: Pair, padding: Widths, dilation: Pair, size: Pair) -> Array:
-        inside = padded(x, padding, -float("inf"))
-        y, index = kernels.max_pool(inside, window, stride, dilation, size)
-        self.saved = index, inside.shape, padding, (window, stride, dilation)
+        y, index = kernels.max_pool(x, window, stride, padding, dilation, size)
+        self.saved = index, x.shape, (window, stride, padding, dilation)
         return y
 
     def backward(self, gradient: Array) -> Array:
-        index, shape, padding, geometry = self.saved
-        return unpadded(kernels.max_pool_backward(gradient, index, shape, *geometry), padding)
+        index, shape, geometry = self.saved
+        return kernels.max_pool_backward(gradient, index, shape, *geometry)
 
 
 class AvgPool2d(Op):
     def forward(self, x: Array, *, window: Pair, stride: Pair, padding: Widths, size: Pair, divisor: Any) -> Array:
-        inside = padded(x, padding)
-        self.saved = inside.shape, padding, (window, stride, divisor)
-        return kernels.avg_pool(inside, window, stride, size, divisor)
+        self.saved = x.shape, (window, stride, padding, divisor)
+        return kernels.avg_pool(x, window, stride, padding, size, divisor)
 
     def backward(self, gradient: Array) -> Array:
-        shape, padding, geometry = self.saved
-        return unpadded(kernels.avg_pool_backward(gradient, shape, *geometry), padding)
+        shape, geometry = self.saved
+        return kernels.avg_pool_backward(gradient, shape, *geometry)
 
 
 class AdaptiveAvgPool2d(Op):

@@ -47,7 +47,9 @@ inline nb::object empty(std::initializer_list<Index> shape, int type) {
   npy_intp dims[NPY_MAXDIMS];
   int ndim = 0;
   for (Index extent : shape) dims[ndim++] = extent;
-  return nb::steal(PyArray_SimpleNew(ndim, dims, type));
+  PyObject* array = PyArray_SimpleNew(ndim, dims, type);
+  if (!array) nb::raise_python_error();
+  return nb::steal(array);
 }
 
 // A new, uninitialised C-contiguous array of the shape and type of `array`.
@@ -56,6 +58,20 @@ inline nb::object empty_like(const Array& array) {
 }
 
 inline Array view(const nb::object& object) { return Array(object.ptr()); }
+
+// An argument that kernels can read: the array itself, or a contiguous copy which lives as long as this.
+class Contiguous : public Array {
+ public:
+  explicit Contiguous(const Array& array) : Array(array) {
+    if (!array || array.contiguous()) return;
+    copy_ = nb::steal(PyArray_NewCopy(reinterpret_cast<PyArrayObject*>(array.object()), NPY_CORDER));
+    if (!copy_.is_valid()) nb::raise_python_error();
+    Array::operator=(view(copy_));
+  }
+
+ private:
+  nb::object copy_;
+};
 
 // What a binding returns when it leaves the work to the reference.
 inline nb::object declined() { return nb::borrow(Py_NotImplemented); }

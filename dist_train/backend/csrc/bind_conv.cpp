@@ -1,44 +1,9 @@
 #include "array.h"
 #define DT_HEADER "conv.h"
 #include "each_isa.h"
+#include "geometry.h"
 
 using namespace nb::literals;
-
-// An argument that kernels can read: the array itself, or a contiguous copy which lives as long as this.
-class Contiguous : public Array {
- public:
-  explicit Contiguous(const Array& array) : Array(array) {
-    if (!array || array.contiguous()) return;
-    copy_ = nb::steal(PyArray_NewCopy(reinterpret_cast<PyArrayObject*>(array.object()), NPY_CORDER));
-    if (!copy_.is_valid()) nb::raise_python_error();
-    Array::operator=(view(copy_));
-  }
-
- private:
-  nb::object copy_;
-};
-
-static constexpr Index limit = Index(1) << 31;  // of steps and widths: their products with array sizes do not overflow
-
-// Reads a tuple of `count` integers between low and limit.
-static bool read(const nb::tuple& from, Index low, Index* to, size_t count) {
-  if (from.size() != count) return false;
-  for (size_t i = 0; i < count; ++i) {
-    to[i] = nb::cast<Index>(from[i]);
-    if (to[i] < low || to[i] > limit) return false;
-  }
-  return true;
-}
-
-struct Shape {
-  Index extent[4];
-  Index operator[](int i) const { return extent[i]; }
-};
-
-static bool read(const Array& array, Shape& shape) {
-  for (int i = 0; i < 4 && array.ndim() == 4; ++i) shape.extent[i] = array.shape(i);
-  return array.ndim() == 4;
-}
 
 // The geometry; false where the reference must say what is wrong, or takes care of empty arrays.
 static bool read_shape(ConvShape& s, const Shape& image, const Shape& weight, const nb::tuple& stride, const nb::tuple& padding,

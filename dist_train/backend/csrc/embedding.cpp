@@ -1,5 +1,51 @@
-#include "embedding.h"
+#include <cstddef>
 
+#include "embedding.h"
 #include "kernel.h"
 
-namespace DT_ISA {}
+namespace DT_ISA {
+
+template <class I>
+bool all_within(Index count, const I* indices, Index num_rows) {
+  I lowest = 0, highest = 0;
+  for (Index i = 0; i < count; ++i) {
+    lowest = min(lowest, indices[i]);
+    highest = max(highest, indices[i]);
+  }
+  return lowest >= 0 && Index(highest) < num_rows;
+}
+
+template <class I>
+void embedding(Index count, const I* indices, const char* table, Index row_bytes, char* rows) {
+  const Index grain = max(Index(1), 65536 / row_bytes);
+  parallel_for(count, grain, [=](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) __builtin_memcpy(rows + i * row_bytes, table + Index(indices[i]) * row_bytes, std::size_t(row_bytes));
+  });
+}
+
+// Threads share out the table's rows, and each goes through all indices: a row's sum is made by one thread, in order.
+template <class T, class I>
+void embedding_backward(Index count, const I* indices, const T* gradient, Index num_rows, Index width, Index padding, T* result) {
+  const Index pieces = count * width + num_rows * width > (1 << 20) ? 8 : 1;
+  parallel_for(num_rows, (num_rows + pieces - 1) / pieces, [=](Index begin, Index end) {
+    __builtin_memset(result + begin * width, 0, std::size_t((end - begin) * width) * sizeof(T));
+    for (Index i = 0; i < count; ++i) {
+      const Index row = Index(indices[i]);
+      if (row < begin || row >= end || row == padding) continue;
+      T* sum = result + row * width;
+      const T* term = gradient + i * width;
+#pragma GCC ivdep
+      for (Index j = 0; j < width; ++j) sum[j] += term[j];
+    }
+  });
+}
+
+#define INSTANTIATE(I)                                                                                                \
+  template bool all_within<I>(Index, const I*, Index);                                                                \
+  template void embedding<I>(Index, const I*, const char*, Index, char*);                                             \
+  template void embedding_backward<float, I>(Index, const I*, const float*, Index, Index, Index, float*);             \
+  template void embedding_backward<double, I>(Index, const I*, const double*, Index, Index, Index, double*);
+INSTANTIATE(std::int32_t)
+INSTANTIATE(std::int64_t)
+
+}  // namespace DT_ISA

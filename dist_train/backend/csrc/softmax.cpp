@@ -1,20 +1,8 @@
 #include "elementary.h"
-#include "lanes.h"
+#include "rows.h"
 #include "softmax.h"
 
 namespace DT_ISA {
-
-// Rows are taken in blocks of about this many elements, which stay in the first-level cache.
-static constexpr Index block_size = 2048, grain = 32768;
-
-template <class Piece>
-static void for_blocks(Index rows, Index width, const Piece& piece) {
-  if (width == 0) return;
-  const Index block = max(Index(1), block_size / width);
-  parallel_for(rows, block * max(Index(1), grain / (block * width)), [=](Index begin, Index end) {
-    for (Index row = begin; row < end; row += block) piece(row, min(row + block, end));
-  });
-}
 
 template <class T>
 static void subtract_and_exponentiate(Index size, const T* x, T top, T* y) {
@@ -40,7 +28,7 @@ static void exponentials_of_rows(Index rows, Index width, const T* x, T* y, T* m
   if (!wide) subtract_and_exponentiate(rows * width, y, T(0), y);
   for (Index r = 0; r < rows; ++r) {
     const T* out = y + r * width;
-    sums[r] = lane_sum<T>(width, [=](Index i) { return out[i]; });
+    sums[r] = sum_of<T>(width, [=](Index i) { return out[i]; });
   }
 }
 
@@ -113,7 +101,7 @@ void softmax_backward(Index rows, Index width, const T* gradient, const T* y, T*
     for (Index row = begin; row < end; ++row) {
       const T *g = gradient + row * width, *p = y + row * width;
       T* out = result + row * width;
-      const T total = lane_sum<T>(width, [=](Index i) { return g[i] * p[i]; });
+      const T total = sum_of<T>(width, [=](Index i) { return g[i] * p[i]; });
 #pragma GCC ivdep
       for (Index i = 0; i < width; ++i) out[i] = (g[i] - total) * p[i];
     }
@@ -128,7 +116,7 @@ void log_softmax_backward(Index rows, Index width, const T* gradient, const T* y
     for (Index row = begin; row < end; ++row) {
       const T* g = gradient + row * width;
       T* out = result + row * width;
-      const T total = lane_sum<T>(width, [=](Index i) { return g[i]; });
+      const T total = sum_of<T>(width, [=](Index i) { return g[i]; });
 #pragma GCC ivdep
       for (Index i = 0; i < width; ++i) out[i] = g[i] - out[i] * total;
     }
@@ -137,7 +125,7 @@ void log_softmax_backward(Index rows, Index width, const T* gradient, const T* y
 
 template <class T>
 T sum(Index size, const T* x) {
-  return lane_sum<T>(size, [=](Index i) { return x[i]; });
+  return sum_of<T>(size, [=](Index i) { return x[i]; });
 }
 
 #define INSTANTIATE(T)                                                                                             \

@@ -127,6 +127,13 @@ class Arena {
 
 inline thread_local Arena arena;
 
+template <class T>
+static inline Block<T> operator/(const Block<T>& a, const Block<T>& b) {
+  Block<T> result;
+  DT_UNROLL for (int i = 0; i < parts<T>; ++i) result.part[i] = a.part[i] / b.part[i];
+  return result;
+}
+
 // Memory for one piece of work. Objects of this class live and die in nested order, each in one thread.
 template <class T>
 class Scratch {

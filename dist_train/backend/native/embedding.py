@@ -1,1 +1,7 @@
-"""Compiled embedding kernels."""
+"""Rows of a table, and their gradient by adding row after row."""
+
+from .. import _native
+from ..reference import embedding
+
+for kernel in (embedding.embedding, embedding.embedding_backward):
+    kernel.override("numpy")(getattr(_native, kernel.name))

@@ -13,7 +13,7 @@ from types import ModuleType
 from ..device import Array
 from ..kernels import kernel
 from .norm import channel_sum
-from .pad import Widths, pad
+from .pad import Widths, cropped, pad, padded, padded_shape
 from .pool import Pair, taps
 
 _POSITIONS = 512  # columns per matrix product that are enough for BLAS
@@ -29,7 +29,7 @@ def output_size(shape: tuple[int, ...], window: Pair, stride: Pair, dilation: Pa
 @kernel
 def conv2d(xp: ModuleType, x: Array, weight: Array, bias: Array, stride: Pair, padding: Widths, dilation: Pair, groups: int) -> Array:
     """(N, C, H, W), (O, C / groups, kh, kw), (O,) or None → (N, O, height, width)."""
-    y = _convolve(xp, _padded(x, padding), weight, stride, dilation, groups)
+    y = _convolve(xp, padded(x, padding), weight, stride, dilation, groups)
     if bias is not None:
         y += bias[:, None, None]
     return y
@@ -40,8 +40,8 @@ def conv2d_backward_input(
     xp: ModuleType, gradient: Array, weight: Array, shape: tuple[int, ...], stride: Pair, padding: Widths, dilation: Pair, groups: int
 ) -> Array:
     """The gradient of the input of `shape`."""
-    of_padded = _backward_input(xp, gradient, weight, _padded_shape(shape, padding), stride, dilation, groups)
-    return _unpadded(of_padded, padding)
+    of_padded = _backward_input(xp, gradient, weight, padded_shape(shape, padding), stride, dilation, groups)
+    return cropped(of_padded, padding)
 
 
 @kernel
@@ -57,24 +57,9 @@ def conv2d_backward_weight(
     with_bias: bool,
 ) -> tuple[Array, Array]:
     """The gradients of the weight of `shape` and of the bias; None for that without `with_bias`."""
-    of_weight = _backward_weight(xp, gradient, _padded(x, padding), shape, stride, dilation, groups)
+    of_weight = _backward_weight(xp, gradient, padded(x, padding), shape, stride, dilation, groups)
     positions = gradient.shape[2] * gradient.shape[3]
     return of_weight, channel_sum(gradient.reshape(*gradient.shape[:2], positions)) if with_bias else None
-
-
-def _padded(x: Array, padding: Widths) -> Array:
-    return pad(x, padding, 0) if any(map(any, padding)) else x
-
-
-def _unpadded(x: Array, padding: Widths) -> Array:
-    if any(n < 0 for both in padding for n in both):
-        return pad(x, tuple((-before, -after) for before, after in padding), 0)
-    (top, bottom), (left, right) = padding
-    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
-
-
-def _padded_shape(shape: tuple[int, ...], padding: Widths) -> tuple[int, ...]:
-    return (*shape[:2], *(n + sum(both) for n, both in zip(shape[2:], padding)))
 
 
 def _convolve(xp: ModuleType, x: Array, weight: Array, stride: Pair, dilation: Pair, groups: int) -> Array:

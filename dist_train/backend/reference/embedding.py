@@ -15,10 +15,14 @@ def embedding(xp: ModuleType, weight: Array, indices: Array) -> Array:
 
 
 @kernel
-def embedding_backward(xp: ModuleType, gradient: Array, indices: Array, num_rows: int, padding_index: int | None) -> Array:
-    """(*shape, width) → (num_rows, width): rows of one index are added in the order in which they occur."""
+def embedding_backward(
+    xp: ModuleType, gradient: Array, indices: Array, num_rows: int, padding_index: int | None, out: Array | None = None
+) -> Array:
+    """(*shape, width) → (num_rows, width), into `out` if given: the rows of one index are added in a fixed order."""
     width = gradient.shape[-1]
-    result = xp.zeros((num_rows, width), gradient.dtype)
+    result = xp.zeros((num_rows, width), gradient.dtype) if out is None else out
+    if out is not None:
+        result[...] = 0
     if not indices.size:
         return result
     flat = indices.reshape(-1)

@@ -46,12 +46,27 @@ def layer_norm_backward(xp: ModuleType, gradient: Array, x: Array, weight: Array
 
 
 @kernel
-def channel_statistics(xp: ModuleType, x: Array) -> tuple[Array, Array]:
-    """(N, C, L) → mean and biased variance over N and L, each (C,)."""
+def batch_norm(xp: ModuleType, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array, Array]:
+    """(N, C, L) → (x − mean)·scale·weight + bias, and mean, biased variance and scale = 1 / √(variance + eps) over N and L, each (C,).
+
+    `weight` and `bias` are (C,) or None.
+    """
     count = x.shape[0] * x.shape[2]
     mean = channel_sum(x) / count
     centred = x - mean[:, None]
-    return mean, xp.einsum("ncl,ncl->nc", centred, centred).sum(0) / count
+    variance = xp.einsum("ncl,ncl->nc", centred, centred).sum(0) / count
+    y, scale = normalize_channels(x, mean, variance, weight, bias, eps)
+    return y, mean, variance, scale
+
+
+@kernel
+def normalize_channels(
+    xp: ModuleType, x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float
+) -> tuple[Array, Array]:
+    """The same with a given mean and variance; also returns scale."""
+    scale = 1 / xp.sqrt(variance + eps)
+    factor = scale if weight is None else scale * weight
+    return scale_channels(x, factor, -mean * factor if bias is None else bias - mean * factor), scale
 
 
 @kernel

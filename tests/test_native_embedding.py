@@ -1,0 +1,98 @@
+"""The compiled embedding and its gradient agree with their references."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from native_cases import SITUATIONS, Case, check_case, needs_native
+
+import dist_train as dt
+from dist_train.backend.reference import embedding as kernels
+from dist_train.nn import functional as F
+
+pytestmark = needs_native
+
+# rows, width, shape of the indices
+SHAPES = [(1, 1, (1,)), (7, 5, ()), (7, 16, (0,)), (256, 33, (3, 40)), (5, 3, (2, 0, 4)), (50, 24, (1000,)), (3000, 200, (2, 1500))]
+
+
+def forward_case(rows: int, width: int, shape: tuple[int, ...], integers: str) -> Case:
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        return [rng.standard_normal((rows, width)).astype(dtype), rng.integers(0, rows, shape, dtype=integers)], {}
+
+    return Case(f"{rows}-{width}-{shape}-{integers}", kernels.embedding, make, exact=True)
+
+
+def backward_case(rows: int, width: int, shape: tuple[int, ...], integers: str, padding: int | None) -> Case:
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        indices = np.asarray(rng.integers(0, rows, shape, dtype=integers))
+        return [rng.standard_normal((*shape, width)).astype(dtype), indices, rows, padding], {}
+
+    return Case(f"{rows}-{width}-{shape}-{integers}-{padding}", kernels.embedding_backward, make)
+
+
+CASES = [
+    *[forward_case(*shape, integers) for shape in SHAPES if shape[2] != () for integers in ("int32", "int64")],
+    *[backward_case(*shape, integers, padding) for shape in SHAPES for integers, padding in (("int32", None), ("int64", 0))],
+]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_agrees(case: Case, situation: str) -> None:
+    check_case(case, situation)
+
+
+def test_rows_of_one_index_are_added_in_order() -> None:
+    """1 + 2⁻²⁴ + 2⁻²⁴ … stays 1 from left to right."""
+    gradient = np.full((9, 3), 2.0**-24, "float32")
+    gradient[0] = 1
+    assert (kernels.embedding_backward(gradient, np.zeros(9, int), 2, None)[0] == 1).all()
+
+
+def test_writes_into_an_array_of_the_callers() -> None:
+    out = np.full((4, 3), 7.0)
+    result = kernels.embedding_backward(np.ones((2, 3)), np.array([1, 1]), 4, None, out)
+    assert result is out
+    np.testing.assert_array_equal(out[:, 0], [0, 2, 0, 0])
+
+
+def table(*shape: int, dtype: Any = "float32") -> Any:
+    return np.ones(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("weight", "indices"),
+    [
+        (table(4, 3), np.array([4])),
+        (table(4, 3), np.array([-1])),
+        (table(4, 3), np.array([0], "int16")),
+        (table(4, 3), np.array([0], "uint64")),
+        (table(4, 3), np.array([0.0])),
+        (table(4, 3, 2), np.array([0])),
+        (table(4, 3, dtype="float16"), np.array([0])),
+        (table(3, 4).T, np.array([0])),
+    ],
+    ids=str,
+)
+def test_declines(weight: Any, indices: Any) -> None:
+    assert kernels.embedding.overrides["numpy"](weight, indices) is NotImplemented
+    if weight.ndim == 2 and weight.flags.c_contiguous:
+        assert kernels.embedding_backward.overrides["numpy"](table(1, 3, dtype=weight.dtype), indices, 4, None) is NotImplemented
+
+
+@pytest.mark.parametrize(
+    "out", [table(4, 2), table(3, 3), table(4, 3, dtype="float64"), table(3, 4).T, table(12)], ids=lambda out: str(out.shape)
+)
+def test_declines_what_it_cannot_write(out: Any) -> None:
+    call = kernels.embedding_backward.overrides["numpy"]
+    assert call(table(1, 3), np.array([0]), 4, None, out) is NotImplemented
+    assert call(table(2, 3), np.array([0]), 4, None, None) is NotImplemented
+
+
+def test_an_index_outside_is_an_error() -> None:
+    for index in (-1, 4):
+        with pytest.raises(IndexError, match=str(index)):
+            F.embedding(dt.tensor([0, index]), dt.ones(4, 3))
