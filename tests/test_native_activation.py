@@ -1,4 +1,4 @@
-"""The compiled activation functions, their gradients and bias agree with their references."""
+"""The compiled activation functions, their gradients and that of a bias agree with their references."""
 
 from __future__ import annotations
 
@@ -50,11 +50,8 @@ def bias(rows: int, width: int) -> list[Case]:
     def matrix(rng: Any, dtype: Any) -> Any:
         return [rng.standard_normal((rows, width)).astype(dtype)], {}
 
-    def with_bias(rng: Any, dtype: Any) -> Any:
-        return [*matrix(rng, dtype)[0], rng.standard_normal(width).astype(dtype)], {}
-
     name = f"{rows}x{width}"
-    return [Case(name, of.add_bias, with_bias, exact=True), Case(name, of.bias_gradient, matrix, rtol=4.0 + rows**0.5, special=False)]
+    return [Case(name, of.bias_gradient, matrix, rtol=4.0 + rows**0.5, special=False)]
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -103,6 +100,3 @@ def test_declines(case: Case) -> None:
     if len(args) == 2:
         for other in (args[1].astype("float64"), args[1][..., :-1].copy(), np.zeros((), "float32")):
             assert override(args[0], other, **kwargs) is NotImplemented
-    args[0].flags.writeable = False
-    if case.kernel is of.add_bias:
-        assert override(*args, **kwargs) is NotImplemented

@@ -45,7 +45,18 @@ def family(size: int) -> list[Case]:
     found += [c for buffer in (False, True) for c in cases(optim.sgd, [buffer], sgd, size)]
     found += [c for m in (False, True) for a in (False, True) for c in cases(optim.rmsprop, [True, m, a], rmsprop, size)]
     found += cases(optim.adagrad, [True], {"lr": [0.01], "eps": [1e-10], **decay}, size)
-    return found + cases(optim.adadelta, [True, True], {"lr": [1.0], "rho": [0.9], "eps": [1e-6], **decay}, size)
+    found += cases(optim.adadelta, [True, True], {"lr": [1.0], "rho": [0.9], "eps": [1e-6], **decay}, size)
+    return found + [divided(case) for case in found if "True" not in case.name]
+
+
+def divided(case: Case) -> Case:
+    """The same with a sum of gradients."""
+
+    def make(rng: Any, dtype: Any) -> Any:
+        arrays, scalars = case.make(rng, dtype)
+        return arrays, {**scalars, "grad_divisor": 3.0}
+
+    return Case(f"{case.name}-mean", case.kernel, make, exact=True)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

@@ -100,13 +100,18 @@ class SliceState:
 
     def update(self, segments: list[Segment], divisor: float) -> None:
         """Apply the optimizer's rule, to the gradient divided by `divisor`."""
+        optimizer = self.optimizer
+        takes_sums = getattr(optimizer.update, "takes_sums", False)
+        optimizer.grad_divisor = divisor if takes_sums else 1.0
         for segment in segments:
             group, step = segment.clock.group, segment.clock.step
-            names = self.optimizer.state_vectors(group)  # may change with the hyper-parameters
+            names = optimizer.state_vectors(group)  # may change with the hyper-parameters
             if segment.state.keys() != set(names):
                 segment.state = {name: self.vector(name)[segment.part] for name in names}
-            kernels.divide(segment.gradient, divisor)
-            self.optimizer.update(group, self.optimizer.next_step(group, step), segment.parameters, segment.gradient, segment.state)
+            if not takes_sums:
+                kernels.divide(segment.gradient, divisor)
+            optimizer.update(group, optimizer.next_step(group, step), segment.parameters, segment.gradient, segment.state)
+        optimizer.grad_divisor = 1.0
 
     def shard(self) -> dict[str, Any]:
         """This rank's part of a checkpoint (see optim/parts.py)."""

@@ -6,7 +6,7 @@ from ..backend.device import Array
 from ..backend.reference import optim as rules
 from .driver import Group
 from .hyper import check_implementation, check_not_negative, check_range
-from .optimizer import Optimizer, Params
+from .optimizer import Optimizer, Params, takes_sums
 
 
 class Adadelta(Optimizer):
@@ -50,6 +50,7 @@ class Adadelta(Optimizer):
     def state_vectors(self, group: Group) -> tuple[str, ...]:
         return ("square_avg", "acc_delta")
 
+    @takes_sums
     def update(self, group: Group, step: int, param: Array, grad: Array, state: dict[str, Array]) -> None:
         rules.adadelta(
             param,
@@ -61,4 +62,5 @@ class Adadelta(Optimizer):
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             maximize=group["maximize"],
+            grad_divisor=self.grad_divisor,
         )

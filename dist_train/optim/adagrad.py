@@ -6,7 +6,7 @@ from ..backend.device import Array
 from ..backend.reference import optim as rules
 from .driver import Group
 from .hyper import check_implementation, check_not_negative
-from .optimizer import Optimizer, Params
+from .optimizer import Optimizer, Params, takes_sums
 
 
 class Adagrad(Optimizer):
@@ -56,6 +56,7 @@ class Adagrad(Optimizer):
     def initial_state(self, group: Group, name: str) -> float:
         return float(group["initial_accumulator_value"])
 
+    @takes_sums
     def update(self, group: Group, step: int, param: Array, grad: Array, state: dict[str, Array]) -> None:
         rules.adagrad(
             param,
@@ -65,4 +66,5 @@ class Adagrad(Optimizer):
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             maximize=group["maximize"],
+            grad_divisor=self.grad_divisor,
         )

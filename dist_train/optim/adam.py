@@ -8,7 +8,7 @@ from ..backend.device import Array
 from ..backend.reference import optim as rules
 from .driver import Group
 from .hyper import check_implementation, check_not_negative, check_range
-from .optimizer import Optimizer, Params
+from .optimizer import Optimizer, Params, takes_sums
 
 
 class Adam(Optimizer):
@@ -64,6 +64,7 @@ class Adam(Optimizer):
         """Whether weight decay shrinks the parameters directly instead of joining the gradient."""
         return bool(group["decoupled_weight_decay"])
 
+    @takes_sums
     def update(self, group: Group, step: int, param: Array, grad: Array, state: dict[str, Array]) -> None:
         lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
         beta1, beta2 = map(float, group["betas"])
@@ -82,4 +83,5 @@ class Adam(Optimizer):
             weight_decay=0.0 if decoupled else weight_decay,
             shrink=1 - lr * weight_decay if decoupled else 1.0,
             maximize=group["maximize"],
+            grad_divisor=self.grad_divisor,
         )

@@ -15,7 +15,7 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,14 @@ from .driver import Driver, Group, LocalDriver, ParameterState, initial_vector
 from .parts import Read, merged_groups
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Update = TypeVar("Update", bound=Callable[..., None])
+
+
+def takes_sums(update: Update) -> Update:
+    """Marks an `update` whose gradient is grad / self.grad_divisor: a sum of gradients becomes their mean on the way, without a pass of
+    its own. Any other `update` is given the quotient."""
+    update.takes_sums = True  # type: ignore[attr-defined]
+    return update
 
 
 class Optimizer:
@@ -39,6 +47,7 @@ class Optimizer:
     mean loss of the step where the optimizer knows it (under `dist_train.distribute`), else None.
     """
 
+    grad_divisor = 1.0  # for an `update` that takes sums
     eager_state = False  # whether state_dict holds the state of parameters that have not had a gradient yet (as torch's Adagrad)
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from ..backend.device import Array
 from ..backend.reference import optim as rules
 from .driver import Group
 from .hyper import check_implementation, check_not_negative
-from .optimizer import Optimizer, Params
+from .optimizer import Optimizer, Params, takes_sums
 
 
 class RMSprop(Optimizer):
@@ -54,6 +54,7 @@ class RMSprop(Optimizer):
         momentum = ("momentum_buffer",) if group["momentum"] > 0 else ()
         return ("square_avg", *momentum, *(("grad_avg",) if group["centered"] else ()))
 
+    @takes_sums
     def update(self, group: Group, step: int, param: Array, grad: Array, state: dict[str, Array]) -> None:
         rules.rmsprop(
             param,
@@ -67,4 +68,5 @@ class RMSprop(Optimizer):
             weight_decay=float(group["weight_decay"]),
             momentum=float(group["momentum"]),
             maximize=group["maximize"],
+            grad_divisor=self.grad_divisor,
         )

@@ -9,7 +9,7 @@ from ..backend.device import Array
 from ..backend.reference import optim as rules
 from .driver import Group
 from .hyper import check_implementation, check_not_negative
-from .optimizer import Optimizer, Params, as_array
+from .optimizer import Optimizer, Params, as_array, takes_sums
 
 
 class SGD(Optimizer):
@@ -63,6 +63,7 @@ class SGD(Optimizer):
         """Only updates with momentum count: the first of them starts the buffer."""
         return step + 1 if group["momentum"] else step
 
+    @takes_sums
     def update(self, group: Group, step: int, param: Array, grad: Array, state: dict[str, Array]) -> None:
         rules.sgd(
             param,
@@ -75,6 +76,7 @@ class SGD(Optimizer):
             nesterov=group["nesterov"],
             maximize=group["maximize"],
             first=step == 1,
+            grad_divisor=self.grad_divisor,
         )
 
     def pack_state(self, group: Group, step: int, vectors: dict[str, Array]) -> dict[str, Any]:

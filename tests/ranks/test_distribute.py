@@ -76,6 +76,25 @@ def test_sum_adds_the_gradients():
     assert optimizer.loss == pytest.approx(sum(whole_batch_gradient(part)[1] for part in parts))
 
 
+class Halved(optim.SGD):
+    """A rule of the user's own on top of one that divides on the way."""
+
+    def update(self, group, step, param, grad, state):
+        super().update(group, step, param, grad * 0.5, state)
+
+
+def test_a_rule_of_ones_own_is_given_the_mean():
+    data = dataset(13)
+    model = model64(6, 9, 3)
+    before = weights(model)
+    model, optimizer, loader = dt.distribute(model, Halved(model.parameters(), lr=1.0), DataLoader(data, 13), micro_batches=V)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+    np.testing.assert_allclose(before - weights(model), whole_batch_gradient(data)[0] / 2, rtol=1e-12, atol=1e-14)
+
+
 def test_token_weights():
     """Each sample counts as many tokens as its first feature says; the step is their mean."""
     data = dataset(17)

@@ -160,17 +160,6 @@ void activate_backward(Activation function, Index size, const T* gradient, const
   choose<T>(function, a, b, [=](const auto& f) { map_gradient(f, size, gradient, x, result); });
 }
 
-template <class T>
-void add_bias(Index rows, Index width, T* x, const T* bias) {
-  parallel_for(rows, max(Index(1), grain / max(Index(1), width)), [=](Index begin, Index end) {
-    for (Index row = begin; row < end; ++row) {
-      T* y = x + row * width;
-#pragma GCC ivdep
-      for (Index i = 0; i < width; ++i) y[i] += bias[i];
-    }
-  });
-}
-
 // Four rows are added in pairs, then to the sum so far.
 template <class T>
 void bias_gradient(Index rows, Index width, const T* gradient, T* result) {
@@ -193,7 +182,6 @@ void bias_gradient(Index rows, Index width, const T* gradient, T* result) {
 #define INSTANTIATE(T)                                                                               \
   template void activate<T>(Activation, Index, const T*, T*, double, double);                        \
   template void activate_backward<T>(Activation, Index, const T*, const T*, T*, double, double);     \
-  template void add_bias<T>(Index, Index, T*, const T*);                                             \
   template void bias_gradient<T>(Index, Index, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

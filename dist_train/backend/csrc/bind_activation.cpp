@@ -29,18 +29,6 @@ static nb::object slope(Activation function, const Array& gradient, const Array&
   return result;
 }
 
-// (rows, width) in place; any number of leading axes counts as rows.
-static nb::object add_bias(Array x, Array bias) {
-  if (!all_floating({&x, &bias}) || !x.writeable() || x.ndim() < 1 || bias.ndim() != 1 || bias.size() != x.shape(-1)) return declined();
-  const Index width = bias.size(), rows = width ? x.size() / width : 0;
-  Unlocked unlocked(x.size());
-  if (x.is_float32())
-    DT_CALL(add_bias<float>, rows, width, x.data<float>(), bias.data<float>());
-  else
-    DT_CALL(add_bias<double>, rows, width, x.data<double>(), bias.data<double>());
-  return nb::none();
-}
-
 static nb::object bias_gradient(Array gradient) {
   if (!all_floating({&gradient}) || gradient.ndim() != 2) return declined();
   const Index rows = gradient.shape(0), width = gradient.shape(1);
@@ -89,6 +77,5 @@ void bind_activation(nb::module_& module) {
   define<Activation::elu>(module, "elu", "elu_backward", "alpha");
   define<Activation::softplus>(module, "softplus", "softplus_backward", "beta", "threshold");
   module.def("tanh_backward", [](Array gradient, Array y) { return slope(Activation::tanh, gradient, y); });  // forward: NumPy's is as fast
-  module.def("add_bias", &add_bias);
   module.def("bias_gradient", &bias_gradient);
 }

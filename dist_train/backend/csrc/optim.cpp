@@ -20,6 +20,24 @@ struct Direction {
   }
 };
 
+// Calls pass(begin, end, mean) for consecutive parts; mean[i − begin] is grad[i] / divisor, rounded.
+template <class T, class Pass>
+static inline void over_means(Index size, const T* grad, double divisor, const Pass& pass) {
+  parallel_for(size, grain, [=, &pass](Index begin, Index end) {
+    if (divisor == 1) {
+      pass(begin, end, grad + begin);
+      return;
+    }
+    constexpr Index part = 1024;
+    T mean[part];
+    for (Index first = begin; first < end; first += part) {
+      const Index count = min(part, end - first);
+      for (Index i = 0; i < count; ++i) mean[i] = grad[first + i] / T(divisor);
+      pass(first, first + count, mean);
+    }
+  });
+}
+
 // average + rest·(value − average)
 template <class T>
 static inline T averaged(T average, T value, T rest) {
@@ -42,10 +60,10 @@ template <class T, bool amsgrad>
 static void adam_pass(Index size, T* param, const T* grad, T* exp_avg, T* exp_avg_sq, T* max_exp_avg_sq, const AdamScalars& s) {
   const Direction<T> direction(s.weight_decay, s.maximize);
   const T step_size = T(s.step_size), rest1 = T(1 - s.beta1), beta2 = T(s.beta2), rest2 = T(1 - s.beta2), eps = T(s.eps), shrink = T(s.shrink);
-  parallel_for(size, grain, [=](Index begin, Index end) {
+  over_means(size, grad, s.grad_divisor, [=](Index begin, Index end, const T* mean) {
 #pragma GCC ivdep
     for (Index i = begin; i < end; ++i) {
-      const T p = param[i] * shrink, g = direction(p, grad[i]);
+      const T p = param[i] * shrink, g = direction(p, mean[i - begin]);
       const T m = exp_avg[i] = averaged(exp_avg[i], g, rest1);
       T v = exp_avg_sq[i] = averaged_square(exp_avg_sq[i], g, beta2, rest2);
       if (amsgrad) v = max_exp_avg_sq[i] = larger(max_exp_avg_sq[i], v);
@@ -68,10 +86,10 @@ template <class T, Momentum kind>
 static void sgd_pass(Index size, T* param, const T* grad, T* momentum_buffer, const SgdScalars& s) {
   const Direction<T> direction(s.weight_decay, s.maximize);
   const T lr = T(s.lr), momentum = T(s.momentum), rest = T(1 - s.dampening);
-  parallel_for(size, grain, [=](Index begin, Index end) {
+  over_means(size, grad, s.grad_divisor, [=](Index begin, Index end, const T* mean) {
 #pragma GCC ivdep
     for (Index i = begin; i < end; ++i) {
-      T g = direction(param[i], grad[i]);
+      T g = direction(param[i], mean[i - begin]);
       if (kind != Momentum::none) {
         const bool first = kind == Momentum::first || kind == Momentum::nesterov_first;
         const T buffer = momentum_buffer[i] = first ? g : momentum_buffer[i] * momentum + g * rest;
@@ -100,10 +118,10 @@ template <class T>
 void adagrad(Index size, T* param, const T* grad, T* sum, const AdagradScalars& s) {
   const Direction<T> direction(s.weight_decay, s.maximize);
   const T lr = T(s.lr), eps = T(s.eps);
-  parallel_for(size, grain, [=](Index begin, Index end) {
+  over_means(size, grad, s.grad_divisor, [=](Index begin, Index end, const T* mean) {
 #pragma GCC ivdep
     for (Index i = begin; i < end; ++i) {
-      const T g = direction(param[i], grad[i]);
+      const T g = direction(param[i], mean[i - begin]);
       const T total = sum[i] = sum[i] + g * g;
       param[i] -= g / (root(total) + eps) * lr;
     }
@@ -114,10 +132,10 @@ template <class T>
 void adadelta(Index size, T* param, const T* grad, T* square_avg, T* acc_delta, const AdadeltaScalars& s) {
   const Direction<T> direction(s.weight_decay, s.maximize);
   const T lr = T(s.lr), rho = T(s.rho), rest = T(1 - s.rho), eps = T(s.eps);
-  parallel_for(size, grain, [=](Index begin, Index end) {
+  over_means(size, grad, s.grad_divisor, [=](Index begin, Index end, const T* mean) {
 #pragma GCC ivdep
     for (Index i = begin; i < end; ++i) {
-      const T g = direction(param[i], grad[i]);
+      const T g = direction(param[i], mean[i - begin]);
       const T square = square_avg[i] = averaged_square(square_avg[i], g, rho, rest);
       const T delta = root(acc_delta[i] + eps) / root(square + eps) * g;
       acc_delta[i] = averaged_square(acc_delta[i], delta, rho, rest);
@@ -130,10 +148,10 @@ template <class T, bool centered, bool has_momentum>
 static void rmsprop_pass(Index size, T* param, const T* grad, T* square_avg, T* momentum_buffer, T* grad_avg, const RmspropScalars& s) {
   const Direction<T> direction(s.weight_decay, s.maximize);
   const T lr = T(s.lr), alpha = T(s.alpha), rest = T(1 - s.alpha), eps = T(s.eps), momentum = T(s.momentum);
-  parallel_for(size, grain, [=](Index begin, Index end) {
+  over_means(size, grad, s.grad_divisor, [=](Index begin, Index end, const T* mean) {
 #pragma GCC ivdep
     for (Index i = begin; i < end; ++i) {
-      const T g = direction(param[i], grad[i]);
+      const T g = direction(param[i], mean[i - begin]);
       T square = square_avg[i] = averaged_square(square_avg[i], g, alpha, rest);
       if (centered) {
         const T mean = grad_avg[i] = averaged(grad_avg[i], g, rest);

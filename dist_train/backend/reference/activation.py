@@ -1,4 +1,4 @@
-"""Activation functions and their gradients, element by element; bias."""
+"""Activation functions and their gradients, element by element, and the gradient of a bias."""
 
 from __future__ import annotations
 
@@ -210,12 +210,6 @@ def _gelu_tanh_slope(xp: ModuleType, x: Array, gate: Array) -> Array:
     slope += 1
     slope *= gate
     return slope
-
-
-@kernel
-def add_bias(xp: ModuleType, x: Array, bias: Array) -> None:
-    """x (..., width) + bias (width,), in place."""
-    x += bias
 
 
 @kernel

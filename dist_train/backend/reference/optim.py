@@ -8,7 +8,7 @@ to.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -23,33 +23,31 @@ BLOCK = 65536  # elements worked on at a time, so that they stay in cache (10 M 
 
 
 def blockwise(num_scratch: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes `rule(xp, scratch, param, ...)` run block by block; `scratch` is `num_scratch` uninitialised blocks."""
+    """Makes `rule(xp, scratch, param, grad, ...)` run block by block; `scratch` is `num_scratch` uninitialised blocks.
+
+    With `grad_divisor` the rule sees grad / grad_divisor, rounded: a sum of gradients becomes their mean on the way.
+    """
 
     def decorate(rule: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(rule)
-        def run(xp: ModuleType, param: Array, *arrays: Array, **scalars: Any) -> None:
-            size, dtype = param.size, param.dtype
+        def run(xp: ModuleType, param: Array, grad: Array, *state: Array, grad_divisor: float = 1.0, **scalars: Any) -> None:
+            size = param.size if xp is not np else min(param.size, BLOCK)
+            scratch = [xp.empty(size, param.dtype) for _ in range(num_scratch)]
+            mean = None if grad_divisor == 1.0 else xp.empty(size, param.dtype)
             token = set_error_state(IGNORE)  # infinities and NaN pass through silently
             try:
-                if size <= BLOCK or xp is not np:
-                    rule(xp, [xp.empty(size, dtype) for _ in range(num_scratch)], param, *arrays, **scalars)
-                    return
-                scratch = [xp.empty(BLOCK, dtype) for _ in range(num_scratch)]
-                for block in _blocks(size, scratch, param, *arrays):
-                    rule(xp, *block, **scalars)
+                for start in range(0, param.size, size or 1):
+                    part = slice(start, start + size)
+                    count = min(size, param.size - start)
+                    work = [buffer[:count] for buffer in scratch]
+                    seen = grad[part] if mean is None else xp.divide(grad[part], grad_divisor, out=mean[:count])
+                    rule(xp, work, param[part], seen, *[vector if vector is None else vector[part] for vector in state], **scalars)
             finally:
                 reset_error_state(token)
 
         return run
 
     return decorate
-
-
-def _blocks(size: int, scratch: list[Array], *arrays: Array) -> Iterator[tuple[Any, ...]]:
-    """(scratch, *arrays) cut to one block after another; an array that is None stays None."""
-    for start in range(0, size, BLOCK):
-        stop = min(start + BLOCK, size)
-        yield ([part[: stop - start] for part in scratch], *[a if a is None else a[start:stop] for a in arrays])
 
 
 def _direction(xp: ModuleType, out: Array, param: Array, grad: Array, weight_decay: float, maximize: bool) -> Array:
