@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from native_cases import needs_native
 
+import dist_train as dt
 from dist_train.backend import native
 from dist_train.backend.kernels import REGISTRY
 
@@ -85,3 +87,15 @@ def test_training_agrees_with_the_references() -> None:
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert losses[0] == pytest.approx(losses[2], rel=1e-4)
+
+
+@needs_native
+def test_numpy_scalars_are_arrays_without_axes() -> None:
+    """Arithmetic on arrays without axes gives NumPy's scalars, and gradients are such."""
+    from dist_train.backend.reference.activation import relu_backward
+
+    result = relu_backward(np.float32(3), np.float32(2))
+    assert np.shape(result) == () and float(result) == 3.0
+    x = dt.ones(4, 3, requires_grad=True)
+    (dt.nn.functional.cross_entropy(x, dt.tensor([0, 1, 2, 0])) * 10 / 4).backward()
+    assert x.grad is not None and np.isfinite(x.grad.numpy()).all()

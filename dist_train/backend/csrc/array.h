@@ -113,13 +113,21 @@ namespace nanobind::detail {
 template <>
 struct type_caster<Array> {
   NB_TYPE_CASTER(Array, const_name("numpy.ndarray"))
-  bool from_python(handle source, uint8_t, cleanup_list*) noexcept {
-    if (source.is_none()) {
-      value = Array();
+  bool from_python(handle source, uint8_t, cleanup_list* cleanup) noexcept {
+    PyObject* object = source.ptr();
+    if (source.is_none() || PyArray_Check(object)) {
+      value = source.is_none() ? Array() : Array(object);
       return true;
     }
-    value = Array(source.ptr());
-    return PyArray_Check(source.ptr());
+    if (!cleanup || !PyArray_CheckScalar(object)) return false;
+    PyObject* array = PyArray_FromScalar(object, nullptr);  // what arithmetic makes of arrays without axes
+    if (!array) {
+      PyErr_Clear();
+      return false;
+    }
+    cleanup->append(array);
+    value = Array(array);
+    return true;
   }
   static handle from_cpp(Array array, rv_policy, cleanup_list*) noexcept { return handle(array.object()).inc_ref(); }
 };
