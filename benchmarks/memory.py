@@ -15,6 +15,7 @@ R·8Ψ + 8Ψ with ZeroRedundancyOptimizer. "peak" is the most that the node grew
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -97,8 +98,6 @@ def measure_ours(workload: Workload) -> dict[str, Any] | None:
 
 
 def measure_pytorch(workload: Workload, zero: bool) -> dict[str, Any] | None:
-    import os
-
     import torch
 
     torch.set_num_threads(1)
@@ -113,17 +112,16 @@ def measure_pytorch(workload: Workload, zero: bool) -> dict[str, Any] | None:
         return values if ranks > 1 else [value]
 
     result = measure(workload, lambda *args: pytorch(*args, zero=zero), gather)
-    rank = int(os.environ["RANK"])
-    if ranks > 1:
-        torch.distributed.destroy_process_group()
-    return result if rank == 0 else None
+    return result if os.environ["RANK"] == "0" else None
 
 
 def worker(variant: str, model: str) -> None:
     workload = MODELS[model]
     result = measure_ours(workload) if variant == "ours" else measure_pytorch(workload, zero=variant == "ddp_zero")
     if result:
-        print(json.dumps(result))
+        print(json.dumps(result), flush=True)
+    if variant != "ours":
+        os._exit(0)  # gloo's threads may abort the process while Python ends; all is measured and said
 
 
 # all of them
