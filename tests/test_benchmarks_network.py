@@ -249,7 +249,7 @@ def test_scaling_without_networks(tmp_path, python_here):
     output = mpi.run(python_here, 1, BENCHMARKS / "scaling.py", *options).stdout
     report = json.loads(path.read_text())
     assert [(row["nodes"], row["ranks of a node"]) for row in report["rows"]] == [(1, 1), (1, 2), (2, 1), (1, 4), (2, 2), (4, 1)]
-    assert all(0 < row["overlapped"] <= row["serial"] and 0 < row["fastest"] <= row["median"] for row in report["rows"])
+    assert all(0 < row["overlapped"] <= row["serial"] * (1 + 1e-9) and 0 < row["fastest"] <= row["median"] for row in report["rows"])
     assert all(len(curve["step"]) == 17 and min(curve["step"].values()) > 0 for curve in report["curves"])
     assert report["overlap"] == [] and report["no_networks"] is None
     assert picture.read_bytes().startswith(b"\x89PNG")
