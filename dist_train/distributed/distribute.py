@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ def distribute(
     if statistics.watches:
         schedule.on_begin.append(statistics.begin)
         schedule.on_leave.append(statistics.leave)
+    gc.collect()
     native.free_kept_memory()  # that of the parameters as they were before
     if loader is None:
         drivers[-1].free_running = FreeRunning(schedule, drivers[-1].optimizer.steps)
