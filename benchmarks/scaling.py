@@ -41,7 +41,7 @@ BIG_NODE = 64
 ASSUMED = Link(latency=2e-6, message=0.5e-6, rate=100e9 / 8)
 TIME_LIMIT = 900  # seconds for a run
 NOTICEABLE = 0.1  # of the compute
-GROWING = ("exchange", "partners", "gather", "hops", "record", "fold", "barriers")
+GROWING = ("exchange", "exchange messages", "gather", "gather messages", "record", "fold", "barriers")
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,6 @@ def print_curves(found: Sequence[dict[str, Any]]) -> None:
     lines = [[curve["workload"], curve["network"], *(curve["step"][size] * 1e3 for size in shown)] for curve in found]
     print(report.table([["workload", "network", *map(str, shown)], *lines]))
     print(f"\nmodel: ranks from which on a part takes more than {NOTICEABLE:.0%} of the compute / its milliseconds on {SIZES[-1]} ranks")
-    print("exchange, gather: bytes; partners: messages of the all-to-all; hops: those of the all-gather; record: the small message")
     heading = ["workload", "network", *limits(found[0])]
     print(report.table([heading, *([c["workload"], c["network"], *map(_limit, limits(c).values())] for c in found)]))
 

@@ -16,8 +16,7 @@ BLOCK = 1024  # elements; slices are whole blocks
 ITEM = 4  # bytes of a float32
 RECORD_ITEM, LINE = 8, 64  # bytes; the step's record is float64, and a rank's part of it is whole cache lines
 HEADER, PER_MICRO_BATCH = 4, 2  # numbers in a rank's part, which also has one for each block of its slice
-# MPICH's choices (its variables MPIR_CVAR_ALLGATHER_SHORT_MSG_SIZE, ..._LONG_MSG_SIZE, MPIR_CVAR_ALLTOALL_THROTTLE)
-SHORT, LONG, THROTTLE = 80 * 1024, 512 * 1024, 32
+THROTTLE = 32  # messages of an all-to-all that MPICH has on their way at a time (its variable MPIR_CVAR_ALLTOALL_THROTTLE)
 
 
 @dataclass(frozen=True)
@@ -140,51 +139,36 @@ def bucket_bytes(job: Job, machine: Machine) -> int:
     from dist_train.comm import link
     from dist_train.distributed import buckets
 
-    return buckets.bucket_bytes(link.Link(_messages(job, machine, 1), machine.outside.rate / job.ranks))
+    return buckets.bucket_bytes(link.Link(messages(job, machine), machine.outside.rate / job.ranks))
 
 
 # seconds
 
 
-def partners(parameters: int, job: Job, machine: Machine, sums: int) -> float:
-    """The messages of the all-to-alls, each rank with one in each other node, piece by piece of what it may receive at a time."""
+def messages(job: Job, machine: Machine) -> float:
+    """An all-to-all along the lanes of next to nothing: each rank sends to one in each other node, and receives as many."""
+    link, partners = machine.outside, job.nodes - 1
+    return 2 * partners * link.message + -(-partners // THROTTLE) * link.latency
+
+
+def exchange_messages(parameters: int, job: Job, machine: Machine, sums: int) -> float:
+    """The all-to-alls of the exchange: one for each sum and each piece of what a rank may receive at a time."""
+    from dist_train.distributed.buckets import buffer_bytes
+
     if job.nodes == 1:
         return 0.0
-    piece = max(BLOCK * ITEM, bucket_bytes(job, machine) // ((job.nodes - 1) * sums))
-    return -(-slice_bytes(parameters, job.size) // piece) * _messages(job, machine, sums)
-
-
-def _messages(job: Job, machine: Machine, sums: int) -> float:
-    """An all-to-all of next to nothing; `THROTTLE` messages are on their way at a time."""
-    link, partners = machine.outside, job.nodes - 1
-    return 2 * sums * partners * link.message + -(-partners // THROTTLE) * link.latency
-
-
-def hops(total: int, job: Job, link: Link) -> float:
-    """The messages, one after another, of the lanes' all-gathers of `total` bytes."""
-    return _hops(total // job.ranks, job.nodes) * (link.latency + link.message)
-
-
-def _hops(total: int, size: int) -> int:
-    """By recursive doubling or Bruck's algorithm, or round a ring."""
-    in_rounds = total < SHORT or (total < LONG and size & (size - 1) == 0)
-    return _rounds(size) if in_rounds else size - 1
-
-
-def _rounds(size: int) -> int:
-    return (size - 1).bit_length()
+    piece = max(BLOCK * ITEM, buffer_bytes() // ((job.nodes - 1) * sums))
+    return -(-slice_bytes(parameters, job.size) // piece) * sums * messages(job, machine)
 
 
 def step_parts(work: Work, job: Job, machine: Machine) -> dict[str, float]:
-    """Seconds of each part of a step, as if they ran one after another. `exchange` and `gather` are their bytes, `partners` and `hops`
-    their messages."""
-    record = record_bytes(work.parameters, job.size)
-    elsewhere = record * (job.nodes - 1) // job.nodes
+    """Seconds of each part of a step, as if they ran one after another; what is sent in bytes and in messages apart."""
+    elsewhere = record_bytes(work.parameters, job.size) * (job.nodes - 1) // job.nodes
     buckets = [_of_bucket(parameters, work, job, machine) for parameters in buckets_of(work, job, machine)]
     return {
         "compute": work.compute * job.crowding,
         **{name: sum(bucket[name] for bucket in buckets) for name in buckets[0]},
-        "record": hops(record, job, machine.outside) + elsewhere / machine.outside.rate + job.size * machine.entry * job.crowding,
+        "record": messages(job, machine) + elsewhere / machine.outside.rate + job.size * machine.entry * job.crowding,
         "barriers": (2 + len(buckets)) * _rounds(job.ranks) * machine.barrier * job.crowding,
     }
 
@@ -196,11 +180,15 @@ def _of_bucket(parameters: int, work: Work, job: Job, machine: Machine) -> dict[
     return {
         "fold": fold_bytes(parameters, job.nodes, job.ranks, sums) / (machine.bandwidth / job.sharing),
         "exchange": exchange_bytes(parameters, job.nodes, sums) / machine.outside.rate,
-        "partners": partners(parameters, job, machine, sums),
+        "exchange messages": exchange_messages(parameters, job, machine, sums),
         "update": update * slice_bytes(parameters, job.size) / whole * job.crowding,
         "gather": gather_bytes(parameters, job.nodes) / machine.outside.rate,
-        "hops": hops(whole, job, machine.outside),
+        "gather messages": messages(job, machine),
     }
+
+
+def _rounds(size: int) -> int:
+    return (size - 1).bit_length()
 
 
 def step_seconds(work: Work, job: Job, machine: Machine, *, overlap: bool) -> float:
@@ -212,9 +200,9 @@ def step_seconds(work: Work, job: Job, machine: Machine, *, overlap: bool) -> fl
     sizes = buckets_of(work, job, machine)
     buckets = [_of_bucket(parameters, work, job, machine) for parameters in sizes]
     ready = [work.backward * job.crowding * share / work.parameters for share in accumulate(reversed(sizes))]
-    reduced = pipelined(ready, [bucket["fold"] + bucket["exchange"] + bucket["partners"] for bucket in reversed(buckets)])
+    reduced = pipelined(ready, [bucket["fold"] + bucket["exchange"] + bucket["exchange messages"] for bucket in reversed(buckets)])
     updated = list(accumulate(bucket["update"] for bucket in buckets))
-    published = pipelined(updated, [bucket["gather"] + bucket["hops"] for bucket in buckets])
+    published = pipelined(updated, [bucket["gather"] + bucket["gather messages"] for bucket in buckets])
     return work.forward * job.crowding + reduced + parts["record"] + parts["barriers"] + published
 
 

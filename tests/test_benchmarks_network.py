@@ -59,20 +59,9 @@ def test_a_ranks_part_of_the_record_is_whole_lines(size, lines):
     assert model.record_bytes(BLOCKS, size) == size * lines * 64
 
 
-@pytest.mark.parametrize(
-    "total, job, hops",
-    [
-        (64 * 1024, Job(4, 1), 2),  # doubling
-        (256 * 1024, Job(4, 1), 2),
-        (256 * 1024, Job(3, 1), 2),  # a ring of three
-        (256 * 1024, Job(5, 1), 4),  # a ring
-        (2**20, Job(4, 1), 3),
-        (2**20, Job(4, 4), 2),  # a quarter on each lane: doubling again
-    ],
-)
-def test_all_gather(total, job, hops):
-    assert model.hops(total, job, LINK) == pytest.approx(hops * 1.1e-3)
-    assert model.hops(total, Job(1, job.ranks), LINK) == 0
+@pytest.mark.parametrize("nodes, batches", [(1, 0), (2, 1), (33, 1), (34, 2), (65, 2)])
+def test_an_all_to_all_has_a_message_from_and_to_every_other_node_of_which_32_travel_at_a_time(nodes, batches):
+    assert model.messages(Job(nodes, 4), MACHINE) == pytest.approx(2 * (nodes - 1) * 1e-4 + batches * 1e-3)
 
 
 def test_a_step_of_one_rank_is_compute_and_update():
@@ -85,8 +74,7 @@ def test_a_step_of_two_nodes():
     parts = model.step_parts(WORK, Job(2, 1), MACHINE)
     half = 2 * BLOCKS
     assert parts["exchange"] == parts["gather"] == pytest.approx(half / 1e6)
-    assert parts["partners"] == pytest.approx(2 * 1e-4 + 1e-3)
-    assert parts["hops"] == pytest.approx(1.1e-3)
+    assert parts["exchange messages"] == parts["gather messages"] == pytest.approx(2 * 1e-4 + 1e-3)
     assert parts["update"] == pytest.approx(0.25)
     assert parts["fold"] == pytest.approx(3 * half / 1e9)
     assert parts["barriers"] == 0
@@ -106,7 +94,8 @@ def test_buckets_are_exchanged_while_backward_runs(monkeypatch, backward):
     work, job = Work([40 * 1024] * 2, 1.0, backward, 0.5), Job(2, 1)
     assert model.buckets_of(work, job, MACHINE) == [40 * 1024] * 2
     parts = model.step_parts(work, job, MACHINE)
-    reduce, gather = (parts["fold"] + parts["exchange"] + parts["partners"]) / 2, (parts["gather"] + parts["hops"]) / 2  # of one bucket
+    reduce = (parts["fold"] + parts["exchange"] + parts["exchange messages"]) / 2  # of one bucket
+    gather = (parts["gather"] + parts["gather messages"]) / 2
     expected = 1.0 + max(backward / 2 + reduce, backward) + reduce + parts["record"] + max(0.125 + gather, 0.25) + gather
     assert model.step_seconds(work, job, MACHINE, overlap=True) == pytest.approx(expected)
     assert model.step_seconds(work, job, MACHINE, overlap=False) == pytest.approx(sum(parts.values()))
