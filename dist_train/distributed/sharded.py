@@ -202,9 +202,8 @@ class ShardedDriver(ParameterEditor):
             )
 
     def _check_gradients_under_way(self) -> None:
-        for flat in self.flats[self._overlap.waiting :]:
-            if flat.has_gradients():
-                self._overlap.refuse("a gradient set by hand")
+        if self._overlap.under_way and any(flat.has_gradients() for flat in self.flats[self._overlap.waiting :]):
+            self._overlap.refuse("a gradient set by hand")
 
     def begin(self, first: bool) -> None:
         """A micro-batch begins. A step that was clipped and then not made is dropped; one that lacks micro-batches is an error."""
