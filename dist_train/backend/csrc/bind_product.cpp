@@ -4,8 +4,6 @@
 #define DT_HEADER "activation.h"
 #include "each_isa.h"
 
-#include <cstring>
-
 // A matrix as BLAS takes it: rows one after another at a distance, or the transpose of such a matrix.
 struct Matrix {
   Index rows, columns, distance;
@@ -29,7 +27,7 @@ static bool suits(const Array& array) {
 
 template <class T>
 static void multiply(const Matrix& a, const T* pa, const Matrix& b, const T* pb, T* c) {
-  gemm(a.transposed, b.transposed, a.rows, b.columns, a.columns, T(1), pa, a.distance, pb, b.distance, T(0), c, b.columns);
+  gemm(a.transposed, b.transposed, a.rows, b.columns, a.columns, pa, a.distance, pb, b.distance, nullptr, c, b.columns);
 }
 
 // Products with a side of 1 are left to NumPy, which takes the matrix-vector routines.
@@ -63,13 +61,9 @@ static nb::object like_rows(const Array& x, Index columns) {
   return nb::steal(PyArray_SimpleNew(x.ndim(), shape, x.type()));
 }
 
-// C begins as the bias in every row, to which the products are added.
 template <class T>
 static void multiply_add(Index m, Index n, Index k, const Array& x, const Array& weight, const Array& bias, const Array& y) {
-  T* c = y.data<T>();
-  if (bias)
-    for (Index i = 0; i < m; ++i) std::memcpy(c + i * n, bias.data<T>(), n * sizeof(T));
-  gemm(false, true, m, n, k, T(1), x.data<T>(), k, weight.data<T>(), k, T(bias ? 1 : 0), c, n);
+  gemm(false, true, m, n, k, x.data<T>(), k, weight.data<T>(), k, bias ? bias.data<T>() : nullptr, y.data<T>(), n);
 }
 
 static nb::object linear(Array x, Array weight, Array bias) {

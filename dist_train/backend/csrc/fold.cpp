@@ -13,16 +13,25 @@ void scale(Index size, const T* source, T factor, T* out) {
   });
 }
 
+// sum + value². The square of a float is exact in float64: rounding it and the sum at once gives the same bits as one after the other.
+static inline double add_square(double sum, float value) {
+#if defined(__FMA__)
+  return __builtin_fma(double(value), double(value), sum);
+#else
+  return sum + double(value) * double(value);
+#endif
+}
+
+static inline double add_square(double sum, double value) { return sum + value * value; }
+
 // The sum of squares of a block, over a fixed number of lanes that are then added in pairs.
 template <class T>
 static inline double square_sum(const T* block) {
   double sums[lanes] = {};
   for (Index row = 0; row < fold_block; row += lanes) {
-    for (Index i = 0; i < lanes; ++i) {
-      const double value = block[row + i];
-      sums[i] += value * value;
-    }
+    for (Index i = 0; i < lanes; ++i) sums[i] = add_square(sums[i], block[row + i]);
   }
+#pragma GCC unroll 6
   for (Index half = lanes / 2; half; half /= 2)
     for (Index i = 0; i < half; ++i) sums[i] += sums[i + half];
   return sums[0];

@@ -16,10 +16,11 @@ constexpr int vector_bytes = 64, tile_rows = 14;  // 28 of 32 registers hold the
 constexpr int vector_bytes = 32, tile_rows = 6;  // 12 of 16
 #endif
 
-constexpr Index depth_limit = 512;                   // of a panel whose tiles are stored transposed, which takes its time
+constexpr Index depth_limit = 1024;                  // of a panel whose tiles are stored transposed, which takes its time
 constexpr Index plain_depth = 256;                   // of others: scalars and panel then share the first-level cache
-constexpr Index block_bytes = Index(384) << 10;       // of the panels that are made at a time: they stay in the second-level cache
-constexpr Index small_batch = 4;                      // panels
+constexpr Index block_bytes = Index(384) << 10;      // of the panels that are made at a time: they stay in the second-level cache
+constexpr Index few_panels = 4;                      // of so few the scalars are read where they lie
+constexpr Index few_tiles = 2;                       // of so few rows of tiles the panels are
 
 template <class T>
 struct Types {
@@ -49,14 +50,20 @@ struct Strided {
   const T* at(Index i, Index j) const { return data + i * row + j * column; }
 };
 
+// Lines of numbers, `row` apart.
+template <class T>
+struct Lines {
+  const T* data;
+  Index row;
+};
+
 // Where the tile goes: C itself, or its transpose.
 template <class T>
 struct Target {
   T* data;
   Index stride;
   bool transposed;  // tile's element (i, j) is at data[j·stride + i]
-  T& at(Index i, Index j) const { return transposed ? data[j * stride + i] : data[i * stride + j]; }
-  Target from(Index i, Index j) const { return {&at(i, j), stride, transposed}; }
+  Target from(Index i, Index j) const { return {data ? data + (transposed ? j * stride + i : i * stride + j) : data, stride, transposed}; }
 };
 
 // Lines of a matrix, row by row, that are asked for while tiles are computed, so that packing finds them in the cache.
@@ -81,87 +88,6 @@ class Ahead {
 };
 
 constexpr Index pace = 16;  // steps of k between two times that lines are asked for
-
-// The sums of a tile of `rows` rows and `width` columns: each of depth terms scalars[i, k] · panel[k, j]. `together`: the scalars of one k lie side by
-// side, as packed; else those of one row do.
-template <class T, int rows, bool together>
-static inline void accumulate(Index depth, const T* scalars, Index row, const T* panel, Ahead& ahead, typename Types<T>::Vector (&sums)[rows][2]) {
-  constexpr int lanes = Types<T>::lanes, width = Types<T>::width, groups = (rows + 2) / 3;
-  const char* group[groups];  // rows in threes: base, base + row, base + 2·row is an address the processor can form
-  const Index bytes = row * Index(sizeof(T));
-#pragma GCC unroll 5
-  for (int g = 0; g < groups; ++g) group[g] = reinterpret_cast<const char*>(scalars) + 3 * g * bytes;
-  for (Index k = 0; k < depth; ++k) {
-    if (k % pace == 0) ahead.ask();
-    const auto left = vector_at(panel + k * width), right = vector_at(panel + k * width + lanes);
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) {
-      const T scalar = together ? scalars[k * rows + i] : *reinterpret_cast<const T*>(group[i / 3] + (i % 3) * bytes);
-      sums[i][0] += left * scalar;
-      sums[i][1] += right * scalar;
-    }
-    if (!together) {
-#pragma GCC unroll 5
-      for (int g = 0; g < groups; ++g) group[g] += sizeof(T);
-    }
-  }
-}
-
-template <class T, int rows, bool together>
-static void tile(Index depth, const T* scalars, Index row, const T* panel, Ahead& ahead, bool add, const Target<T>& c, Index columns) {
-  constexpr int lanes = Types<T>::lanes, width = Types<T>::width;
-  typename Types<T>::Vector sums[rows][2] = {};
-  const bool whole = columns == width && !c.transposed;
-  alignas(64) T edge[rows][width];
-  if (add && whole) {
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) {
-      sums[i][0] = vector_at(&c.data[i * c.stride]);
-      sums[i][1] = vector_at(&c.data[i * c.stride + lanes]);
-    }
-  } else if (add) {
-    for (int i = 0; i < rows; ++i)
-      for (Index j = 0; j < width; ++j) edge[i][j] = j < columns ? c.at(i, j) : T(0);
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) {
-      sums[i][0] = vector_at(&edge[i][0]);
-      sums[i][1] = vector_at(&edge[i][lanes]);
-    }
-  }
-  accumulate<T, rows, together>(depth, scalars, row, panel, ahead, sums);
-  if (whole) {
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i) {
-      vector_at(&c.data[i * c.stride]) = sums[i][0];
-      vector_at(&c.data[i * c.stride + lanes]) = sums[i][1];
-    }
-    return;
-  }
-#pragma GCC unroll 14
-  for (int i = 0; i < rows; ++i) {
-    vector_at(&edge[i][0]) = sums[i][0];
-    vector_at(&edge[i][lanes]) = sums[i][1];
-  }
-  if (c.transposed) {
-    for (Index j = 0; j < columns; ++j)
-      for (int i = 0; i < rows; ++i) c.data[j * c.stride + i] = edge[i][j];
-  } else {
-    for (int i = 0; i < rows; ++i)
-      for (Index j = 0; j < columns; ++j) c.data[i * c.stride + j] = edge[i][j];
-  }
-}
-
-template <class T>
-using Tile = void (*)(Index depth, const T* scalars, Index row, const T* panel, Ahead& ahead, bool add, const Target<T>& c, Index columns);
-
-// The kernel for a tile of so many rows: 1 … tile_rows.
-template <class T, bool together, int rows = tile_rows>
-static Tile<T> tile_of(Index wanted) {
-  if constexpr (rows == 1)
-    return tile<T, 1, together>;
-  else
-    return wanted == rows ? tile<T, rows, together> : tile_of<T, together, rows - 1>(wanted);
-}
 
 // Which elements of two rows, numbered one after the other, stand in the upper and in the lower row after squares of `half` have changed places.
 template <int lanes, int half, class Int>
@@ -202,14 +128,13 @@ static inline void exchange(typename Types<T>::Vector* v) {
   }
 }
 
-// A square of vectors, of which `rows` are read and the others are zero, transposed in registers.
+// A square of vectors transposed in registers; the last of `rows` stands for those that are not there.
 template <class T>
-static inline void transpose_square(const T* from, Index row, Index rows, T* to, Index to_row) {
+static inline __attribute__((always_inline)) void transpose_square(const T* from, Index row, Index rows, T* to, Index to_row) {
   constexpr int lanes = Types<T>::lanes;
-  typename Types<T>::Vector v[lanes] = {};
+  typename Types<T>::Vector v[lanes];
 #pragma GCC unroll 16
-  for (int i = 0; i < lanes; ++i)
-    if (i < rows) v[i] = vector_at(from + i * row);
+  for (int i = 0; i < lanes; ++i) v[i] = vector_at(from + min(Index(i), rows - 1) * row);
   if constexpr (lanes > 8) exchange<T, 8>(v);
   if constexpr (lanes > 4) exchange<T, 4>(v);
   exchange<T, 2>(v);
@@ -218,20 +143,115 @@ static inline void transpose_square(const T* from, Index row, Index rows, T* to,
   for (int i = 0; i < lanes; ++i) vector_at(to + i * to_row) = v[i];
 }
 
+// The sums of a tile of `rows` rows and `vectors` vectors: each of depth terms scalars[i, k] · panel[k, j]. `together`: the scalars of one k lie
+// side by side; else those of one row do.
+template <class T, int rows, int vectors, bool together>
+static inline void accumulate(Index depth, Lines<T> scalars, Lines<T> panel, Ahead& ahead, typename Types<T>::Vector (&sums)[rows][vectors]) {
+  constexpr int lanes = Types<T>::lanes, groups = together ? 1 : (rows + 2) / 3;
+  const char* group[groups];  // rows in threes: base, base + row, base + 2·row is an address the processor can form
+  const Index row = scalars.row * Index(sizeof(T));
+#pragma GCC unroll 5
+  for (int g = 0; g < groups; ++g) group[g] = reinterpret_cast<const char*>(scalars.data) + 3 * g * row;
+  for (Index k = 0; k < depth; ++k, panel.data += panel.row) {
+    if (k % pace == 0) ahead.ask();
+    typename Types<T>::Vector factors[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) factors[v] = vector_at(panel.data + v * lanes);
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i) {
+      const T scalar = *reinterpret_cast<const T*>(together ? group[0] + i * sizeof(T) : group[i / 3] + (i % 3) * row);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sums[i][v] += factors[v] * scalar;
+    }
+#pragma GCC unroll 5
+    for (int g = 0; g < groups; ++g) group[g] += together ? row : Index(sizeof(T));
+  }
+}
+
+// A tile with memory at its own distance, for edges and transposed targets.
+template <class T, int rows>
+struct Edge {
+  static constexpr int lanes = Types<T>::lanes, width = Types<T>::width, squares = (rows + lanes - 1) / lanes, height = squares * lanes;
+  alignas(64) T data[height][width];
+
+  __attribute__((noinline)) void load(const Target<T>& from, Index columns) {
+    if (!from.transposed) {
+      for (int i = 0; i < rows; ++i)
+        for (Index j = 0; j < columns; ++j) data[i][j] = from.data[i * from.stride + j];
+      return;
+    }
+    alignas(64) T turned[width][height];
+    for (Index j = 0; j < columns; ++j) __builtin_memcpy(turned[j], from.data + j * from.stride, rows * sizeof(T));
+    for (Index x = 0; x < columns; x += lanes)
+      for (int i = 0; i < height; i += lanes) transpose_square(&turned[x][i], height, min(columns - x, Index(lanes)), &data[i][x], width);
+  }
+
+  __attribute__((noinline)) void store(const Target<T>& to, Index columns) const {
+    if (!to.transposed) {
+      for (int i = 0; i < rows; ++i)
+        for (Index j = 0; j < columns; ++j) to.data[i * to.stride + j] = data[i][j];
+      return;
+    }
+    alignas(64) T turned[width][height];
+    for (Index x = 0; x < columns; x += lanes)
+      for (int i = 0; i < height; i += lanes) transpose_square(&data[i][x], width, min(rows - i, lanes), &turned[x][i], height);
+    for (Index j = 0; j < columns; ++j) __builtin_memcpy(to.data + j * to.stride, turned[j], rows * sizeof(T));
+  }
+};
+
+// Sums that begin with `start`, where it has data, and end in `c`.
+template <class T, int rows, int vectors, bool together>
+static void tile(Index depth, Lines<T> scalars, Lines<T> panel, Ahead& ahead, const Target<T>& start, const Target<T>& c,
+                 Index columns) {
+  constexpr int lanes = Types<T>::lanes;
+  typename Types<T>::Vector sums[rows][vectors] = {};
+  const bool whole = columns == vectors * lanes && !c.transposed;
+  Edge<T, rows> edge;
+  if (start.data) {
+    if (!whole) edge.load(start, columns);
+    const T* from = whole ? start.data : edge.data[0];
+    const Index stride = whole ? start.stride : Types<T>::width;
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sums[i][v] = vector_at(from + i * stride + v * lanes);
+  }
+  accumulate<T, rows, vectors, together>(depth, scalars, panel, ahead, sums);
+  T* to = whole ? c.data : edge.data[0];
+  const Index stride = whole ? c.stride : Types<T>::width;
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) vector_at(to + i * stride + v * lanes) = sums[i][v];
+  if (!whole) edge.store(c, columns);
+}
+
+template <class T>
+using Tile = void (*)(Index depth, Lines<T> scalars, Lines<T> panel, Ahead& ahead, const Target<T>& start, const Target<T>& c,
+                      Index columns);
+
+// The kernel for a tile of so many rows: 1 … tile_rows.
+template <class T, int vectors, bool together, int rows = tile_rows>
+static Tile<T> tile_of(Index wanted) {
+  if constexpr (rows == 1)
+    return tile<T, 1, vectors, together>;
+  else
+    return wanted == rows ? tile<T, rows, vectors, together> : tile_of<T, vectors, together, rows - 1>(wanted);
+}
+
 // Rows that lie k side by side, transposed: columns j … j + columns of B where element (k + 1, j) follows (k, j).
 template <class T>
 static void pack_transposed(const Strided<T>& b, Index k, Index depth, Index j, Index columns, T* panel) {
   constexpr int lanes = Types<T>::lanes, width = Types<T>::width;
-  const Index whole = depth / lanes * lanes;
-  for (Index x = 0; x < width; x += lanes) {
-    const Index rows = max(Index(0), min(Index(lanes), columns - x));
-    for (Index i = 0; i < whole; i += lanes) transpose_square(b.at(k + i, j + x), b.column, rows, panel + i * width + x, width);
-    for (Index i = whole; i < depth; ++i)
-      for (Index y = 0; y < lanes; ++y) panel[i * width + x + y] = y < rows ? *b.at(k + i, j + x + y) : T(0);
+  for (Index x = 0; x < columns; x += lanes) {
+    for (Index i = 0; i < depth; i += lanes) {
+      const Index at = min(i, depth - lanes);  // the last square overlaps the one before
+      transpose_square(b.at(k + at, j + x), b.column, min(Index(lanes), columns - x), panel + at * width + x, width);
+    }
   }
 }
 
-// Columns j … j + columns of B, k … k + depth, as a panel: (depth, width), zeros where B ends.
+// Columns j … j + columns of B, k … k + depth, as a panel: (depth, width). What lies beyond B's end is any number.
 template <class T>
 static void pack_panel(const Strided<T>& b, Index k, Index depth, Index j, Index columns, T* panel) {
   constexpr int lanes = Types<T>::lanes, width = Types<T>::width;
@@ -241,7 +261,7 @@ static void pack_panel(const Strided<T>& b, Index k, Index depth, Index j, Index
       vector_at(panel + i * width) = vector_at(row);
       vector_at(panel + i * width + lanes) = vector_at(row + lanes);
     }
-  } else if (b.row == 1) {
+  } else if (b.row == 1 && depth >= lanes) {
     pack_transposed(b, k, depth, j, columns, panel);
   } else {
     for (Index i = 0; i < depth; ++i)
@@ -282,30 +302,44 @@ struct Split {
 // Memory for panels, kept by each thread that multiplies.
 template <class T>
 static T* panels_memory() {
-  alignas(64) static thread_local char memory[block_bytes + depth_limit * Types<T>::width * Index(sizeof(T))];
+  alignas(64) static thread_local char memory[block_bytes];
   return reinterpret_cast<T*>(memory);
 }
 
-// A block of B in panels: rows k … k + depth, columns j … j + columns.
+// A block of B in panels: rows k … k + depth, columns j … j + columns. A panel that needs no edge of zeros may be read where it lies.
 template <class T>
 struct Block {
+  static constexpr int width = Types<T>::width, lanes = Types<T>::lanes;
+  Strided<T> b;
+  bool in_place;
   Index k, depth, j, columns;
-  const T* panels;
-  Index num_panels() const { return (columns + Types<T>::width - 1) / Types<T>::width; }
+  const T* memory;
+  Index num_panels() const { return (columns + width - 1) / width; }
+  bool lies(Index p) const { return in_place && (columns - p * width >= width || columns - p * width == lanes); }
+  Lines<T> panel(Index p) const {
+    if (lies(p)) return {b.at(k, j + p * width), b.row};
+    return {memory + p * width * depth, width};
+  }
 };
 
 template <class T>
-static void multiply_block(const Strided<T>& a, Index m, const Block<T>& b, const Strided<T>& next, Index next_depth, bool add, const Target<T>& c) {
-  constexpr int width = Types<T>::width;
+static void multiply_block(const Strided<T>& a, Index m, const Block<T>& b, const Strided<T>& next, Index next_depth, const Target<T>& start,
+                           const Target<T>& c) {
+  constexpr int width = Types<T>::width, lanes = Types<T>::lanes;
   const bool together = a.column != 1 || a.row == 1;
   const Split split(m);
   const Index num_panels = b.num_panels(), times = num_panels * (b.depth + pace - 1) / pace;
+  const bool copied = num_panels > few_panels || (together ? a.row != 1 : a.row * Index(sizeof(T)) % 4096 == 0);
   const Index grain = max(Index(1), Index(1 << 18) / (b.columns * b.depth * tile_rows + 1));
   parallel_for(split.count, grain, [=](Index begin, Index end) {
-    alignas(64) T scalars[tile_rows * scalars_row<T>];
+    alignas(64) T memory[tile_rows * scalars_row<T>];
     for (Index t = begin; t < end; ++t) {
       const Index i = split.begin(t), rows = split.begin(t + 1) - i;
-      pack_scalars(a, m, i, rows, b.k, b.depth, scalars);
+      Lines<T> scalars{a.at(i, b.k), together ? a.column : a.row};
+      if (copied) {
+        pack_scalars(a, m, i, rows, b.k, b.depth, memory);
+        scalars = {memory, together ? rows : scalars_row<T>};
+      }
       Ahead ahead;
       if (next_depth) {  // this tile's share of the next block
         const Index from = next_depth * t / split.count, to = next_depth * (t + 1) / split.count;
@@ -313,50 +347,63 @@ static void multiply_block(const Strided<T>& a, Index m, const Block<T>& b, cons
       } else if (!together && t + 1 < split.count) {
         ahead = Ahead(a.at(split.begin(t + 1), b.k), a.row, split.begin(t + 2 < split.count ? t + 2 : split.count) - split.begin(t + 1), b.depth, times);
       }
-      const Tile<T> kernel = together ? tile_of<T, true>(rows) : tile_of<T, false>(rows);
-      for (Index p = 0; p < num_panels; ++p)
-        kernel(b.depth, scalars, scalars_row<T>, b.panels + p * width * b.depth, ahead, add, c.from(i, b.j + p * width),
-               min(Index(width), b.columns - p * width));
+      const Tile<T> pair = together ? tile_of<T, 2, true>(rows) : tile_of<T, 2, false>(rows);
+      for (Index p = 0; p < num_panels; ++p) {
+        const Index columns = min(Index(width), b.columns - p * width), j = b.j + p * width;
+        const Tile<T> kernel = columns > lanes ? pair : together ? tile_of<T, 1, true>(rows) : tile_of<T, 1, false>(rows);
+        kernel(b.depth, scalars, b.panel(p), ahead, start.from(i, j), c.from(i, j), columns);
+      }
     }
   });
 }
 
 template <class T>
-static void multiply(Index m, Index n, Index k, const Strided<T>& a, const Strided<T>& b, bool add, const Target<T>& c) {
+static void multiply(Index m, Index n, Index k, const Strided<T>& a, const Strided<T>& b, const Target<T>& bias, const Target<T>& c) {
   constexpr int width = Types<T>::width;
   const Index depth = min(k, c.transposed ? depth_limit : plain_depth);
-  const Index columns = max(Index(1), block_bytes / Index(sizeof(T)) / (depth * width)) * width;  // of a block
-  T* panels = panels_memory<T>();
+  static_assert(depth_limit * width * Index(sizeof(T)) <= block_bytes);
+  const Index columns = block_bytes / Index(sizeof(T)) / (depth * width) * width;  // of a block
+  const bool in_place = b.column == 1 && m <= few_tiles * tile_rows;
+  T* memory = panels_memory<T>();
   for (Index j = 0; j < n; j += columns) {
     for (Index x = 0; x < k; x += depth) {
-      const Block<T> block{x, min(depth, k - x), j, min(columns, n - j), panels};
+      const Block<T> block{b, in_place, x, min(depth, k - x), j, min(columns, n - j), memory};
       parallel_for(block.num_panels(), 4, [=](Index begin, Index end) {
-        for (Index p = begin * width; p < end * width; p += width)
-          pack_panel(b, x, block.depth, j + p, min(Index(width), block.columns - p), panels + p * block.depth);
+        for (Index p = begin; p < end; ++p)
+          if (!block.lies(p))
+            pack_panel(b, x, block.depth, j + p * width, min(Index(width), block.columns - p * width), memory + p * width * block.depth);
       });
       const bool more = x + depth < k, last = !more && j + columns >= n;
       const Index next = more ? x + depth : 0;
       const Strided<T> ahead{b.at(next, more ? j : j + columns), b.row, b.column};
-      multiply_block(a, m, block, ahead, b.column == 1 && !last ? min(depth, k - next) : 0, add || x > 0, c);
+      multiply_block(a, m, block, ahead, b.column == 1 && !last ? min(depth, k - next) : 0, x > 0 ? c : bias, c);
     }
   }
 }
 
+// About how many cycles m × n sums take where B, which has n columns, is made into panels.
 template <class T>
-bool product(Index m, Index n, Index k, const T* a, Index a_row, Index a_column, const T* b, Index b_row, Index b_column, bool add, T* c, Index ldc) {
+static Index cycles(Index m, Index n, Index k, bool turned_panels, bool turned_tiles) {
+  constexpr int lanes = Types<T>::lanes;
+  const Index products = max(m, Index(4)) * ((n + lanes - 1) / lanes) * k;
+  return products + (turned_panels ? n * k / 3 : 0) + (turned_tiles ? m * n / 2 : 0);
+}
+
+template <class T>
+bool product(Index m, Index n, Index k, const T* a, Index a_row, Index a_column, const T* b, Index b_row, Index b_column, const T* bias, T* c,
+             Index ldc) {
   if (k == 0) {
-    for (Index i = 0; !add && i < m; ++i)
-      for (Index j = 0; j < n; ++j) c[i * ldc + j] = T(0);
+    for (Index i = 0; i < m; ++i)
+      for (Index j = 0; j < n; ++j) c[i * ldc + j] = bias ? bias[j] : T(0);
     return true;
   }
   const Strided<T> left{a, a_row, a_column}, right{b, b_row, b_column};
   // y = x·Wᵀ for a small batch: the rows of W, whose k lies side by side, are the scalars, and the batch is what panels are made of
-  constexpr int width = Types<T>::width;
-  const bool weights_are_scalars = b_row == 1 && m <= small_batch * width && n >= (m % width ? 4 : 1) * tile_rows;
-  if (weights_are_scalars)
-    multiply<T>(n, m, k, {b, b_column, b_row}, {a, a_column, a_row}, add, {c, ldc, true});
+  T* start = const_cast<T*>(bias);
+  if (b_row == 1 && cycles<T>(n, m, k, a_row != 1, true) < cycles<T>(m, n, k, true, false))
+    multiply<T>(n, m, k, {b, b_column, b_row}, {a, a_column, a_row}, {start, 0, true}, {c, ldc, true});
   else
-    multiply<T>(m, n, k, left, right, add, {c, ldc, false});
+    multiply<T>(m, n, k, left, right, {start, 0, false}, {c, ldc, false});
   return true;
 }
 
@@ -367,7 +414,7 @@ bool product(Index m, Index n, Index k, const T* a, Index a_row, Index a_column,
 namespace DT_ISA {
 
 template <class T>
-bool product(Index, Index, Index, const T*, Index, Index, const T*, Index, Index, bool, T*, Index) {
+bool product(Index, Index, Index, const T*, Index, Index, const T*, Index, Index, const T*, T*, Index) {
   return false;
 }
 
@@ -377,7 +424,7 @@ bool product(Index, Index, Index, const T*, Index, Index, const T*, Index, Index
 
 namespace DT_ISA {
 
-#define INSTANTIATE(T) template bool product<T>(Index, Index, Index, const T*, Index, Index, const T*, Index, Index, bool, T*, Index);
+#define INSTANTIATE(T) template bool product<T>(Index, Index, Index, const T*, Index, Index, const T*, Index, Index, const T*, T*, Index);
 INSTANTIATE(float)
 INSTANTIATE(double)
 
