@@ -85,8 +85,8 @@ template <class T>
 static void backward(Index m, Index n, Index k, const Array& gradient, const Array& x, const Array& weight, const Array& of_x, const Array& of_weight,
                      const Array& of_bias) {
   const T* g = gradient.data<T>();
-  if (of_x) gemm(false, false, m, k, n, T(1), g, n, weight.data<T>(), k, T(0), of_x.data<T>(), k);
-  if (of_weight) gemm(true, false, n, k, m, T(1), g, n, x.data<T>(), k, T(0), of_weight.data<T>(), k);
+  if (of_x) gemm(false, false, m, k, n, g, n, weight.data<T>(), k, nullptr, of_x.data<T>(), k);
+  if (of_weight) gemm(true, false, n, k, m, g, n, x.data<T>(), k, nullptr, of_weight.data<T>(), k);
   if (of_bias) DT_CALL(bias_gradient<T>, m, n, g, of_bias.data<T>());
 }
 
