@@ -35,6 +35,10 @@ CASES = [
     case("no pixels", (3, 0, 28), MNIST),
     case("one pixel", (3, 1, 1), MNIST),
     case("odd", (3, 13, 17), MNIST),
+    case("fewer pixels than lanes", (3, 1, 7), MNIST),
+    case("lanes and a rest", (3, 3, 9), MNIST),
+    case("lines, lanes and a rest", (20, 9, 17), MNIST, 40),  # 153 = 2 * 64 + 16 + 8 + 1
+    case("long rows", (3, 66, 66), MNIST),  # nothing is fetched ahead
     case("one channel", (3, 5, 9, 1), MNIST),
     case("three channels", (4, 32, 32, 3), COLOURS, 60),
     case("one mean for three channels", (4, 32, 32, 3), MNIST),
@@ -59,6 +63,16 @@ def test_every_pixel_with_many_constants() -> None:
         values = np.array([mean]), np.array([std])
         expected = normalized_rows.reference(np, pixels, row, *values)
         assert normalized_rows(pixels, row, *values).tobytes() == expected.tobytes(), (mean, std)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 15, 16, 17, 63, 64, 65, 80, 255, 784])
+def test_every_pixel_at_every_place(size: int) -> None:
+    """A line, the lanes after it and what is left have one arithmetic."""
+    pixels = (np.arange(256)[:, None] + np.arange(size)).astype(np.uint8).reshape(256, 1, size)
+    rows = np.random.default_rng(0).permutation(256)
+    for mean, std in zip([0.1307, 0.0, 0.5, -2.5], [0.3081, 1.0, 0.5, 3e-3]):
+        values = np.array([mean], np.float32), np.array([std], np.float32)
+        assert normalized_rows(pixels, rows, *values).tobytes() == normalized_rows.reference(np, pixels, rows, *values).tobytes()
 
 
 def test_out() -> None:

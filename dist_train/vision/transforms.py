@@ -133,17 +133,18 @@ def on_rows(transform: Any, images: Array, indices: Array) -> Any:
 def _constants(transform: Any) -> tuple[Array | None, Array | None] | None:
     """Mean and deviation of a `ToTensor` and the `Normalize` that may follow it; None for any other transform."""
     steps: list[Any] = transform.transforms if type(transform) is Compose else [transform]
-    kinds = list(map(type, steps))
-    if kinds == [ToTensor, Normalize]:
-        return steps[1].constants  # type: ignore[no-any-return]
-    return (None, None) if kinds == [ToTensor] else None
+    if not steps or type(steps[0]) is not ToTensor or len(steps) > 2:
+        return None
+    if len(steps) == 1:
+        return None, None
+    return steps[1].constants if type(steps[1]) is Normalize else None
 
 
 def _suits(images: Array, mean: Array | None) -> bool:
     """Whether they are images of bytes that can be read row by row, and have as many channels as `mean`."""
     if type(images) is not np.ndarray or images.dtype != _UINT8 or not images.flags.c_contiguous:
         return False
-    return images.ndim in (3, 4) and (mean is None or len(mean) in (1, _channels(images)))
+    return images.ndim in (3, 4) and (mean is None or len(mean) == 1 or len(mean) == _channels(images))
 
 
 def _channels(images: Array) -> int:

@@ -7,15 +7,20 @@
 
 namespace DT_ISA {
 
-static constexpr Index line = 64;         // bytes, and pixels worked on at a time
-static constexpr Index ahead = 3;         // rows of an image that are fetched before they are needed
-static constexpr Index most_ahead = 4096; // longer rows the processor fetches by itself
+static constexpr Index line = 64;           // bytes of a line of the cache
+static constexpr Index later = 9, soon = 3; // so many images before it is needed, one is fetched into the second cache, and then into the first
+static constexpr Index most_ahead = 4096;   // longer rows the processor fetches by itself
 
 // The arithmetic of one channel. Divisions are the slow part: a quotient is also the product with the reciprocal, given as the sum of two
 // floats, wherever that has the same bits for all 256 values of a pixel (`products`).
 struct Channel {
   float mean, deviation, inverse, inverse_rest;
   bool products;
+};
+
+// Images that come after the one that is worked on. A processor drops a fetch where too many are on their way, so there are two of each line.
+struct Ahead {
+  const std::uint8_t *soon, *later;
 };
 
 static constexpr float inverse255 = 1.0f / 255.0f;
@@ -33,34 +38,45 @@ static inline float by_products(float pixel, const Channel& c) {
   return __builtin_fmaf(x, c.inverse, x * c.inverse_rest);
 }
 
-// `line` pixels. The compiler's own widening of bytes takes twice as long.
-static inline void multiply_line(const std::uint8_t* pixels, float* out, const Channel& c) {
+// `lanes` pixels. The compiler's own widening of bytes takes twice as long.
 #if defined(__AVX512F__)
-  for (Index i = 0; i < line; i += 16) {
-    const __m512 pixel = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels + i))));
-    const __m512 rest = _mm512_mul_ps(pixel, _mm512_set1_ps(inverse255_rest));
-    const __m512 x = _mm512_sub_ps(_mm512_fmadd_ps(pixel, _mm512_set1_ps(inverse255), rest), _mm512_set1_ps(c.mean));
-    _mm512_storeu_ps(out + i, _mm512_fmadd_ps(x, _mm512_set1_ps(c.inverse), _mm512_mul_ps(x, _mm512_set1_ps(c.inverse_rest))));
-  }
+static constexpr Index lanes = 16;
+
+static inline void multiply_lanes(const std::uint8_t* pixels, float* out, const Channel& c) {
+  const __m512 pixel = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels))));
+  const __m512 rest = _mm512_mul_ps(pixel, _mm512_set1_ps(inverse255_rest));
+  const __m512 x = _mm512_sub_ps(_mm512_fmadd_ps(pixel, _mm512_set1_ps(inverse255), rest), _mm512_set1_ps(c.mean));
+  _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(c.inverse), _mm512_mul_ps(x, _mm512_set1_ps(c.inverse_rest))));
+}
 #elif defined(__AVX2__)
-  for (Index i = 0; i < line; i += 8) {
-    const __m256 pixel = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pixels + i))));
-    const __m256 rest = _mm256_mul_ps(pixel, _mm256_set1_ps(inverse255_rest));
-    const __m256 x = _mm256_sub_ps(_mm256_fmadd_ps(pixel, _mm256_set1_ps(inverse255), rest), _mm256_set1_ps(c.mean));
-    _mm256_storeu_ps(out + i, _mm256_fmadd_ps(x, _mm256_set1_ps(c.inverse), _mm256_mul_ps(x, _mm256_set1_ps(c.inverse_rest))));
-  }
+static constexpr Index lanes = 8;
+
+static inline void multiply_lanes(const std::uint8_t* pixels, float* out, const Channel& c) {
+  const __m256 pixel = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pixels))));
+  const __m256 rest = _mm256_mul_ps(pixel, _mm256_set1_ps(inverse255_rest));
+  const __m256 x = _mm256_sub_ps(_mm256_fmadd_ps(pixel, _mm256_set1_ps(inverse255), rest), _mm256_set1_ps(c.mean));
+  _mm256_storeu_ps(out, _mm256_fmadd_ps(x, _mm256_set1_ps(c.inverse), _mm256_mul_ps(x, _mm256_set1_ps(c.inverse_rest))));
+}
 #else
-  for (Index i = 0; i < line; ++i) out[i] = by_products(float(int(pixels[i])), c);
+static constexpr Index lanes = 1;
+
+static inline void multiply_lanes(const std::uint8_t* pixels, float* out, const Channel& c) { *out = by_products(float(int(*pixels)), c); }
 #endif
+
+static inline void fetch(const Ahead& ahead, Index i) {
+  __builtin_prefetch(ahead.later + i, 0, 2);
+  __builtin_prefetch(ahead.soon + i, 0, 3);
 }
 
-// Fetches what lies `pixels` pixels on in `next`, the row that comes later, while it works.
-static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const std::uint8_t* next) {
-  const Index whole = size / line * line;
-  for (Index i = 0; i < whole; i += line) {
-    if (next) __builtin_prefetch(next + i);
-    multiply_line(pixels + i, out + i, c);
+static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& channel, const Ahead& ahead) {
+  const Channel c = channel;  // of our own: the constants stay in registers, whatever `out` is
+  const Index lines = size / line * line, whole = size / lanes * lanes;
+  for (Index i = 0; i < lines; i += line) {
+    fetch(ahead, i);
+    for (Index k = i; k < i + line; k += lanes) multiply_lanes(pixels + k, out + k, c);
   }
+  fetch(ahead, size - 1);
+  for (Index i = lines; i < whole; i += lanes) multiply_lanes(pixels + i, out + i, c);
   for (Index i = whole; i < size; ++i) out[i] = by_products(float(int(pixels[i])), c);
 }
 
@@ -68,12 +84,12 @@ static bool same_products(const Channel& c) {
   std::uint8_t pixels[256];
   float products[256], quotients[256];
   for (int i = 0; i < 256; ++i) pixels[i] = std::uint8_t(i);
-  multiply(pixels, products, 256, c, nullptr);
+  multiply(pixels, products, 256, c, {pixels, pixels});
   divide(pixels, quotients, 256, c);
   return __builtin_memcmp(products, quotients, sizeof products) == 0;
 }
 #else
-static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const std::uint8_t*) { divide(pixels, out, size, c); }
+static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const Ahead&) { divide(pixels, out, size, c); }
 static bool same_products(const Channel&) { return false; }
 #endif
 
@@ -84,9 +100,9 @@ static Channel channel_of(float mean, float deviation) {
   return c;
 }
 
-static inline void normalize(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const std::uint8_t* next) {
+static inline void normalize(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const Ahead& ahead) {
   if (c.products)
-    multiply(pixels, out, size, c, next);
+    multiply(pixels, out, size, c, ahead);
   else
     divide(pixels, out, size, c);
 }
@@ -102,7 +118,7 @@ static void normalize_every(const std::uint8_t* pixels, Index step, float* out, 
       for (Index i = 0; i < length; ++i) own[i] = from[3 * i];
     else
       for (Index i = 0; i < length; ++i) own[i] = from[step * i];
-    normalize(own, out + begin, length, c, nullptr);
+    normalize(own, out + begin, length, c, {own, own});
   }
 }
 
@@ -112,11 +128,11 @@ void normalized_rows(Index count, Index num_images, Index pixels, Index channels
   for (Index k = 0; k < channels; ++k) each[k] = channel_of(mean[k * mean_step], deviation[k * deviation_step]);
   const Index size = pixels * channels;
   const auto image = [=](Index i) { return images + (indices[i] < 0 ? indices[i] + num_images : indices[i]) * size; };
-  const auto next = [=](Index i) { return size <= most_ahead && i + ahead < count ? image(i + ahead) : nullptr; };
+  const auto after = [=](Index i, Index images) { return image(size <= most_ahead ? min(i + images, count - 1) : i); };
   parallel_for(count, max(Index(1), 65536 / max(Index(1), size)), [=, &each](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       if (channels == 1)
-        normalize(image(i), out + i * size, size, each[0], next(i));
+        normalize(image(i), out + i * size, size, each[0], {after(i, soon), after(i, later)});
       else
         for (Index k = 0; k < channels; ++k) normalize_every(image(i) + k, channels, out + i * size + k * pixels, pixels, each[k]);
     }

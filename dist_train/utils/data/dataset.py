@@ -137,8 +137,8 @@ def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float], generat
 
 def take_rows(array: Any, indices: Array) -> Any:
     """`array[indices]`: a copy of these rows."""
-    if not array.flags.c_contiguous:
-        return array[indices]  # take is the faster one, but would first copy all of such an array
+    if array.ndim == 1 or not array.flags.c_contiguous:
+        return array[indices]  # take is the faster one for rows, but would first copy all of an array that is not contiguous
     small = array.nbytes * len(indices) < LEAST * len(array)
     if small or type(array) is not np.ndarray or not _all_within(indices, len(array)):
         return array.take(indices, axis=0)

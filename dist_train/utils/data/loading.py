@@ -22,9 +22,9 @@ class Loading:
         self._thread = _Thread(seed, buffers)
 
     def __call__(self, piece: MicroBatch) -> MicroBatch:
-        own = self._thread
-        own.generator.rekey("load", self._epoch, piece.step, piece.index)
-        with own.drawing, own.reusing:
+        generator, drawing, reusing = self._thread.own
+        generator.rekey("load", self._epoch, piece.step, piece.index)
+        with drawing, reusing:
             piece.batch = self._batch_of(piece.batch)
         return piece
 
@@ -33,5 +33,5 @@ class _Thread(threading.local):
     """What each thread has of its own."""
 
     def __init__(self, seed: int, buffers: Buffers) -> None:
-        self.generator = Generator().manual_seed(seed)
-        self.drawing, self.reusing = drawing_from(self.generator), reusing(buffers)
+        generator = Generator().manual_seed(seed)
+        self.own = generator, drawing_from(generator), reusing(buffers)
