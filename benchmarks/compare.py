@@ -7,8 +7,8 @@
 On one rank PyTorch runs without DistributedDataParallel, with its default and its fused Adam. On several it runs over gloo with
 gradient_as_bucket_view: default Adam, fused Adam, and fused Adam in ZeroRedundancyOptimizer. The ratio is ours ÷ the fastest of them: of
 medians; of the least times, where others disturb the machine; and the three quartiles of the ratio round by round. JAX, on one rank, is jit
-of the whole step in a process of its own that is bound to one core and measured in turn with the others, where it is installed (or
-DIST_TRAIN_JAX_PYTHON names an interpreter that has it).
+of the whole step in a process of its own, measured in turn with the others, where it is installed (or DIST_TRAIN_JAX_PYTHON names an
+interpreter that has it). One rank, and with it JAX, is bound to one core.
 
 All begin from the same weights and see the same batches; before anything is timed their first losses are compared. While timing, the
 learning rate is so small that nothing is learned: a model that knows its batches by heart has gradients of zero, and denormal moments.
@@ -258,6 +258,8 @@ def main() -> None:
     parser.add_argument("--smallest", action="store_true", help="every workload in its smallest size: a test of this program")
     parser.add_argument("--brief", action="store_true", help="only the first table")
     args = parser.parse_args()
+    if report.world_size() == 1:
+        report.bind_to_one_core()
     torch = report.join_torch()
     rows = []
     for name in args.workloads:

@@ -1,4 +1,4 @@
-"""The workloads in JAX, for compare.py: one process on one core, jit of the whole step with donated buffers, Adam written out.
+"""The workloads in JAX, for compare.py: one process on the core of its parent, jit of the whole step, buffers donated, Adam written out.
 
     python benchmarks/jax_worker.py WORKLOAD FILE.npz
 
@@ -127,8 +127,6 @@ def answer(trainer: Trainer, command: str, number: str) -> Any:
 
 
 def main() -> None:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     name, path = sys.argv[1:]
     with np.load(path) as arrays:
         trainer = Trainer(MODELS[name], dict(arrays))

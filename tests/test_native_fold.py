@@ -33,7 +33,15 @@ def folded(blocks: int, additions: tuple[int, ...], weight: float, squares: bool
     return Case(f"{blocks}-{additions}-{weight}-{squares}", fold.fold_blocks, make, exact=True)
 
 
-CASES = [scaled(size, factor) for size in (0, 1, 17, 70_001) for factor in (1.0, 0.3)]
+def taken(size: int, count: int, first: int) -> Case:
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        return [rng.standard_normal(size), rng.integers(0, size, count), np.empty(count), first], {}
+
+    return Case(f"{size}-{count}-{first}", fold.take_and_sum, make, dtypes=("float64",))
+
+
+CASES = [taken(*sizes) for sizes in ((1, 0, 0), (1, 1, 0), (9, 30, 0), (40, 30, 7), (9, 30, 30), (5000, 4000, 12))]
+CASES += [scaled(size, factor) for size in (0, 1, 17, 70_001) for factor in (1.0, 0.3)]
 CASES += [folded(b, tree, w, s) for b in (0, 1, 70) for tree in TREES for w, s in ((1.0, True), (0.3, True), (0.3, False))]
 
 

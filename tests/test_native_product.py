@@ -10,7 +10,7 @@ import pytest
 from native_cases import Case, check_case, needs_native
 
 from dist_train.backend.native import available
-from dist_train.backend.reference.product import linear, product
+from dist_train.backend.reference.product import linear, linear_backward, product
 
 pytestmark = needs_native
 
@@ -77,6 +77,22 @@ CASES += [
     for b in (True, False)
 ]
 
+
+def make_linear_backward(shape: tuple[int, ...], n: int, wanted: str) -> Any:
+    def make(rng: np.random.Generator, dtype: Any) -> Any:
+        gradient, x, weight, out = (rng.standard_normal(s).astype(dtype) for s in ((*shape[:-1], n), shape, (n, shape[-1]), (n, shape[-1])))
+        given = x if "w" in wanted else None, weight if "x" in wanted else None
+        return [gradient, *given, "b" in wanted, out if "o" in wanted else None], {}
+
+    return make
+
+
+CASES += [
+    Case(f"{s}-{n}-{wanted}", linear_backward, make_linear_backward(s, n, wanted), rtol=4 * 784, special=False, products=True)
+    for s, n in [((64, 784), 28), ((3, 5, 7), 11), ((2, 3, 4, 60), 40)]
+    for wanted in ("xwbo", "xwb", "wb", "wo", "x")
+]
+
 own = pytest.mark.skipif(bool(os.environ.get("DIST_TRAIN_BLAS")), reason="DIST_TRAIN_BLAS takes a library, whose bits are its own")
 
 
@@ -120,6 +136,16 @@ def test_refuses_what_does_not_fit() -> None:
         product(a, b)
     with pytest.raises(ValueError):
         product(a, a.T, np.ones((3, 3), "f"))
+
+
+def test_gradients_of_linear_of_other_layouts_and_sizes() -> None:
+    rng = np.random.default_rng(0)
+    for m, n, k in [(6, 5, 4), (1, 5, 4), (6, 1, 4), (6, 5, 1), (0, 5, 4)]:
+        gradient, x, weight = (rng.standard_normal(s).astype("f") for s in ((n, m), (m, k), (n, k)))
+        of_x, of_weight, of_bias = linear_backward(gradient.T, x, weight, True, None)
+        np.testing.assert_allclose(of_x, gradient.T @ weight, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(of_weight, gradient @ x, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(of_bias, gradient.sum(axis=1), rtol=1e-5, atol=1e-5)
 
 
 def test_runs_compiled() -> None:

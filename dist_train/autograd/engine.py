@@ -155,8 +155,9 @@ def _count_uses(targets: list[Any]) -> dict[Any, int]:
         for edge in stack.pop().edges:
             if edge is None:
                 continue
-            if edge in uses:
-                uses[edge] += 1
+            count = uses.get(edge)
+            if count is not None:
+                uses[edge] = count + 1
             else:
                 uses[edge] = 1
                 if isinstance(edge, Node):

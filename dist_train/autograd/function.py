@@ -50,39 +50,38 @@ class Op(Node):
     @classmethod
     def apply(cls, *inputs: Any, **params: Any) -> Tensor:
         op = cls()
-        arrays, needs = [], []
-        for value in inputs:
-            if isinstance(value, Tensor):
-                arrays.append(value.array)
-                needs.append(value.requires_grad)
-            else:
-                arrays.append(value)
-                needs.append(False)
-        recording = True in needs and mode.enabled
-        op.needs = tuple(needs) if recording else (False,) * len(needs)
+        arrays = op._connect(inputs)
         token = set_error_state(IGNORE)
         try:
             array = op.forward(*arrays, **params)
         finally:
             reset_error_state(token)
         output = Tensor(array)
-        if recording and output.array.dtype.kind == "f":
+        if True in op.needs and output.array.dtype.kind == "f":
             op._record(inputs, output)
         if op.view:
             output._become_view(inputs[0])
         return output
 
-    def _record(self, inputs: tuple[Any, ...], output: Tensor) -> None:
-        edges: list[Any] = []
-        for value, needed in zip(inputs, self.needs):
-            if not needed:
-                edges.append(None)
-            elif value._is_view:
-                edges.append(value._edge())
+    def _connect(self, inputs: tuple[Any, ...]) -> list[Any]:
+        """The inputs as arrays and scalars; notes which want a gradient, and where it flows to."""
+        arrays, needs, edges = [], [], []
+        enabled = mode.enabled
+        for value in inputs:
+            edge = None
+            if isinstance(value, Tensor):
+                arrays.append(value.array)
+                if enabled and value.requires_grad:
+                    edge = value._node if value._node is not None and not value._is_view else value._edge()
             else:
-                node = value._node
-                edges.append(value if node is None else node)
-        self.edges = edges
+                arrays.append(value)
+            needs.append(edge is not None)
+            edges.append(edge)
+        self.needs, self.edges = tuple(needs), edges
+        return arrays
+
+    def _record(self, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Make `output` the result of this node, and note which versions of tensors backward reads."""
         output._node = self
         output.requires_grad = True
         if self.saves:
@@ -243,13 +242,10 @@ class TupleOp(Op):
     @classmethod
     def apply(cls, *inputs: Any, **params: Any) -> Any:
         op = cls()
-        needs = tuple([isinstance(value, Tensor) and value.requires_grad for value in inputs])
-        recording = True in needs and mode.enabled
-        op.needs = needs if recording else (False,) * len(needs)
+        arrays = op._connect(inputs)
         with quiet():
-            arrays = op.forward(*[value.array if isinstance(value, Tensor) else value for value in inputs], **params)
-        outputs = tuple(map(Tensor, arrays))
-        if recording:
+            outputs = tuple(map(Tensor, op.forward(*arrays, **params)))
+        if True in op.needs:
             op._record(inputs, outputs[0])
             for index, output in enumerate(outputs):
                 output._node, output.requires_grad = Output(op, index), True

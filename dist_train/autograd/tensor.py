@@ -240,7 +240,9 @@ class Tensor:
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this scalar (or of this tensor weighted by `gradient`) to the `.grad` of every leaf it depends on."""
-        backward([self], None if gradient is None else [gradient], retain_graph, create_graph)
+        _check_create_graph(create_graph)
+        root = self._edge(), _root_gradient(self, gradient)
+        engine.run([root], retain_graph=retain_graph, loss=self.array if gradient is None else None)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(gradient)` when this tensor's gradient is final; what it returns, if anything, replaces the gradient."""
@@ -437,8 +439,7 @@ def method(function: F) -> F:
 
 def backward(tensors: Tensor | list[Tensor], grad_tensors: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradients of the sum of `tensors` (each weighted by its `grad_tensors` entry) to the leaves' `.grad`."""
-    if create_graph:
-        raise RuntimeError("create_graph=True: gradients of gradients are not supported")
+    _check_create_graph(create_graph)
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     roots = _roots(tensors, grad_tensors)
     implicit = grad_tensors is None and len(tensors) == 1
@@ -449,8 +450,7 @@ def grad(
     outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool = False, create_graph: bool = False, allow_unused: bool = False
 ) -> tuple[Tensor | None, ...]:
     """The gradients of the sum of `outputs` with respect to `inputs`, without touching any `.grad`."""
-    if create_graph:
-        raise RuntimeError("create_graph=True: gradients of gradients are not supported")
+    _check_create_graph(create_graph)
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     for i, tensor in enumerate(inputs):
@@ -464,6 +464,11 @@ def grad(
             f"input {[r is None for r in results].index(True)} was not used in the graph: pass allow_unused=True if it need not be"
         )
     return tuple([None if result is None else Tensor(result) for result in results])
+
+
+def _check_create_graph(create_graph: bool) -> None:
+    if create_graph:
+        raise RuntimeError("create_graph=True: gradients of gradients are not supported")
 
 
 def _roots(tensors: list[Tensor], gradients: Any) -> list[tuple[Any, Array]]:
@@ -483,7 +488,8 @@ def _root_gradient(tensor: Tensor, gradient: Tensor | None) -> Array:
         raise RuntimeError(
             f"backward() without a gradient needs a scalar; this tensor has shape {tuple(tensor.shape)}: reduce it, or pass one"
         )
-    return array_module(tensor.array).array(1, tensor.array.dtype).reshape(tensor.array.shape)
+    one = array_module(tensor.array).array(1, tensor.array.dtype)
+    return one.reshape(tensor.array.shape) if tensor.array.ndim else one
 
 
 def _as_array(data: Any) -> Array:

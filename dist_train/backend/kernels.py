@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from .device import array_module
 
@@ -33,7 +34,7 @@ class Kernel:
         self.__doc__ = reference.__doc__
 
     def __call__(self, array: Any, *args: Any, **kwargs: Any) -> Any:
-        xp = np if type(array) is np.ndarray else array_module(array)
+        xp = np if type(array) is ndarray else array_module(array)
         override = self.overrides.get("numpy" if xp is np else "cupy")
         if override is not None:
             result = override(array, *args, **kwargs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 
 from ..comm import Communicator
@@ -39,9 +38,9 @@ class Background:
     def _at_exit(self) -> None:
         try:
             self.join()
-        except Exception:
-            # An exception in an exit handler would leave the exit status at 0.
-            traceback.print_exc()
+        except Exception as error:
+            # Left to Python it would not change the exit status. Under MPI the hook ends all ranks.
+            sys.excepthook(type(error), error, error.__traceback__)
             sys.stdout.flush()
             sys.stderr.flush()
             self._comm.abort(1)

@@ -7,7 +7,6 @@ the pages lie near the rank that uses them.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,13 +110,15 @@ class SharedNode(Node):
     def memory(self, sizes: Sequence[int]) -> Bytes:
         self._calls.enter("memory of the node")
         path: str | OSError = self._comm.bcast(_create(sum(sizes)) if self.rank == 0 else None)
-        mapped = path if isinstance(path, OSError) else _map(path, sum(sizes[: self.rank]), sizes[self.rank], sum(sizes))
+        start = sum(sizes[: self.rank])
+        mapped = path if isinstance(path, OSError) else _map(path, start, sizes[self.rank], sum(sizes))
         problems = [error for error in self._comm.allgather(mapped if isinstance(mapped, OSError) else None) if error is not None]
         if self.rank == 0 and isinstance(path, str):
             os.unlink(path)
         if isinstance(mapped, OSError) or problems:
             raise OSError(problems[0].errno, f"no memory that ranks can share: {problems[0].strerror}", _DIRECTORY)
-        return np.frombuffer(mapped, np.uint8)
+        native.use_large_pages(mapped, start, start + sizes[self.rank])
+        return mapped
 
     def barrier(self) -> None:
         self._calls.enter("barrier of the node")
@@ -140,14 +141,15 @@ def _create(nbytes: int) -> str | OSError:
     return path
 
 
-def _map(path: str, start: int, nbytes: int, total: int) -> mmap.mmap | OSError:
+def _map(path: str, start: int, nbytes: int, total: int) -> Bytes | OSError:
     """The file in memory, with the part of `nbytes` from `start` on reserved; or why it cannot be."""
     try:
         descriptor = os.open(path, os.O_RDWR)
         try:
             if nbytes:
                 os.posix_fallocate(descriptor, start, nbytes)
-            return mmap.mmap(descriptor, max(1, total))
+            mapped: Bytes = native.map_file(descriptor, max(1, total))
+            return mapped
         finally:
             os.close(descriptor)
     except OSError as error:

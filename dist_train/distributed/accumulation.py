@@ -11,6 +11,7 @@ import numpy as np
 from ..backend.reference import fold as kernels
 from .flat import FlatVector
 from .fold import Span, local_additions
+from .record import numbers
 
 Array = Any
 
@@ -26,6 +27,7 @@ class StepAccumulation:
         self, flats: Sequence[FlatVector], num_parameters: int, share: Span, micro_batches: int, records: np.ndarray[Any, Any]
     ) -> None:
         self._flats, self._share, self._records = flats, share, records
+        self._numbers = numbers(records)
         self._additions = local_additions(share, micro_batches)
         self.losses: list[Array] = []  # of the current micro-batch's backward passes
         self.written = bytearray(num_parameters)  # which parameters had a gradient
@@ -55,7 +57,7 @@ class StepAccumulation:
         """Flat vector `number` has the whole gradient of the rank's last leaf: nothing is written to it until the step is over."""
         assert leaf == self._share[1] - 1, (leaf, self._share)
         self._add_absent(leaf)
-        self._records[-1, 0] = weight
+        self._numbers[-1, 0] = weight
         self._flats[number].settle(self.written)
         self._closed[number] = True
 
@@ -78,7 +80,7 @@ class StepAccumulation:
         place = self._next - self._share[0]
         self._next += 1
         if self._next == self._share[1]:
-            _set(self._records[-1], weight, weighted_loss, changes)
+            self._set(-1, weight, weighted_loss, changes)
             if absent:
                 for flat in self._flats:
                     flat.gradient[...] = 0
@@ -86,7 +88,7 @@ class StepAccumulation:
             self._merge(factor, weight, weighted_loss, changes, absent)
             self._add_sums(self._additions[place] - 1)
         else:
-            _set(self._records[self._depth], weight, weighted_loss, changes)
+            self._set(self._depth, weight, weighted_loss, changes)
             self._depth += 1
             for flat in self._flats:
                 if absent:
@@ -96,15 +98,20 @@ class StepAccumulation:
 
     def _merge(self, factor: float, weight: float, weighted_loss: float, changes: Any, absent: bool) -> None:
         """Add the leaf to the last partial sum."""
-        record = np.empty(self._records.shape[1])
-        _set(record, weight, weighted_loss, changes)
-        self._records[self._depth - 1] += record
+        sums = self._records[self._depth - 1]
+        sums[:2] += weight, weighted_loss
+        sums[2:] += weight * changes
         for flat in self._flats:
             total = flat.own_vectors[self._depth]
             if absent:
                 total += 0.0  # as any zero would, it makes −0 of the sum 0
             else:
                 _add(total, flat.gradient, factor)
+
+    def _set(self, row: int, weight: float, weighted_loss: float, changes: Any) -> None:
+        self._numbers[row, 0], self._numbers[row, 1] = weight, weighted_loss
+        if self._numbers.shape[1] > 2:
+            self._records[row, 2:] = weight * changes
 
     def _add_sums(self, count: int) -> None:
         """Add the last two partial sums, `count` times."""
@@ -113,12 +120,6 @@ class StepAccumulation:
             self._records[self._depth - 1] += self._records[self._depth]
             for flat in self._flats:
                 _add(flat.own_vectors[self._depth], flat.own_vectors[self._depth + 1], 1.0)
-
-
-def _set(record: np.ndarray[Any, Any], weight: float, weighted_loss: float, changes: Any) -> None:
-    record[0], record[1] = weight, weighted_loss
-    if len(record) > 2:
-        record[2:] = weight * changes
 
 
 def _add(total: Array, source: Array, factor: float) -> None:

@@ -70,7 +70,7 @@ class ShardedDriver(ParameterEditor):
         self.flats = [FlatVector(bucket, comm, micro_batches, self._layout) for bucket in buckets]
         self.states = [SliceState(flat, optimizer) for flat in self.flats]
         self.entries = sorted((entry for flat in self.flats for entry in flat.entries), key=lambda entry: entry.index)
-        self.step_counts = np.zeros(len(self.entries), np.int64)
+        self._step_counts = np.zeros(len(self.entries), np.int64)  # of before the clocks were made
         self.step_complete = False
         self.skipped = 0
         self.loss: float | None = None
@@ -131,11 +131,12 @@ class ShardedDriver(ParameterEditor):
     def zero_grad(self, set_to_none: bool) -> None:
         """Drop the gradients of the current micro-batch; those of earlier ones are in the fold already."""
         self.gradients_dropped()
+        counts = None if set_to_none else self.step_counts
         for entry in self.entries:
             parameter = entry.parameter
-            had_gradient = parameter.grad is not None or self.step_counts[entry.index] > 0
+            had_gradient = counts is not None and (parameter.grad is not None or counts[entry.index] > 0)
             parameter.grad = None
-            if had_gradient and not set_to_none:
+            if had_gradient:
                 parameter._grad_buffer.array[...] = 0
                 parameter.grad = parameter._grad_buffer
 
@@ -201,9 +202,8 @@ class ShardedDriver(ParameterEditor):
             )
 
     def _check_gradients_under_way(self) -> None:
-        for flat in self.flats[self._overlap.waiting :]:
-            if flat.has_gradients():
-                self._overlap.refuse("a gradient set by hand")
+        if self._overlap.under_way and any(flat.has_gradients() for flat in self.flats[self._overlap.waiting :]):
+            self._overlap.refuse("a gradient set by hand")
 
     def begin(self, first: bool) -> None:
         """A micro-batch begins. A step that was clipped and then not made is dropped; one that lacks micro-batches is an error."""
@@ -286,7 +286,8 @@ class ShardedDriver(ParameterEditor):
     def _update(self, divisor: float) -> None:
         """New values of this rank's slices, from the gradient divided by `divisor`; where publishing is deferred, in a copy."""
         if self._plans is None:
-            self._plans = self._plan()
+            self._clocks = self._make_clocks()
+            self._plans = [state.plan(self._clocks, *vectors) for state, *vectors in zip(self.states, self._own, self._slices)]
         for number, (state, plan) in enumerate(zip(self.states, self._plans)):
             if self.deferred:
                 self._own[number][...] = self.flats[number].own()
@@ -295,18 +296,25 @@ class ShardedDriver(ParameterEditor):
                 self._publish_one(number)
         for clock in self._clocks:
             clock.step = self.optimizer.next_step(clock.group, clock.step)
-            self.step_counts[clock.indices] = clock.step
         self._updated = True
 
-    def _plan(self) -> list[list[Segment]]:
-        """Which parts of the slices are updated together, until another set of parameters has gradients."""
+    def _make_clocks(self) -> list[Clock]:
+        """Which parameters are updated together, until another set of them has gradients."""
+        self._step_counts = counts = self.step_counts
         alike: dict[tuple[int, int], list[int]] = {}
         groups = self.states[0].groups
         for index, present in enumerate(self._present):
             if present:
-                alike.setdefault((id(groups[index]), int(self.step_counts[index])), []).append(index)
-        self._clocks = [Clock(groups[indices[0]], np.array(indices), step) for (_, step), indices in alike.items()]
-        return [state.plan(self._clocks, *vectors) for state, *vectors in zip(self.states, self._own, self._slices)]
+                alike.setdefault((id(groups[index]), int(counts[index])), []).append(index)
+        return [Clock(groups[indices[0]], np.array(indices), step) for (_, step), indices in alike.items()]
+
+    @property
+    def step_counts(self) -> np.ndarray[Any, Any]:
+        """By index, how many updates each parameter has had."""
+        counts = self._step_counts.copy()
+        for clock in self._clocks:
+            counts[clock.indices] = clock.step
+        return counts
 
     def publish(self) -> None:
         """Make the updates of this optimizer, and of those that wait for it, everyone's parameters."""
@@ -378,12 +386,13 @@ class ShardedDriver(ParameterEditor):
     def state(self) -> dict[int, ParameterState]:
         """Per parameter index, the whole state. Collective: every rank gets all of it."""
         result: dict[int, ParameterState] = {}
+        counts = self.step_counts.tolist()
         for flat, state in zip(self.flats, self.states):
             whole = state.gathered(self.comm)
             for entry in flat.entries:
-                if self.step_counts[entry.index]:
+                if counts[entry.index]:
                     vectors = {name: vector[entry.offset : entry.stop].copy() for name, vector in whole.items()}
-                    result[entry.index] = ParameterState(int(self.step_counts[entry.index]), vectors)
+                    result[entry.index] = ParameterState(counts[entry.index], vectors)
         return result
 
     def load_state(self, states: dict[int, ParameterState]) -> None:
@@ -392,8 +401,8 @@ class ShardedDriver(ParameterEditor):
         self._load(counts, lambda index, name: states[index].vectors.get(name) if index in states else None)
 
     def _load(self, step_counts: list[int], values: Callable[[int, str], Any]) -> None:
-        self.step_counts[:] = step_counts
-        self._plans = None
+        self._step_counts[:] = step_counts
+        self._clocks, self._plans = [], None
         for state in self.states:
             state.fill(values)
         self._begin_step()

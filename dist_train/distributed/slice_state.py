@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,14 @@ class Clock:
 
 @dataclass
 class Segment:
-    """A run of the slice that one call of the rule updates; the vectors are parts of this rank's."""
+    """A run of the slice that one call of the rule updates; the vectors are parts of this rank's, those of the state by their `names`."""
 
     clock: Clock
     part: slice  # of the slice
     parameters: Array
     gradient: Array
-    state: dict[str, Array]
+    names: tuple[str, ...] = ()
+    state: dict[str, Array] = field(default_factory=dict)
 
 
 class SliceState:
@@ -96,7 +97,7 @@ class SliceState:
                 runs.append((clock, start, hi - self.flat.start))
             previous = clock
         parts = [(clock, slice(start, stop)) for clock, start, stop in runs]
-        return [Segment(clock, part, parameters[part], gradient[part], {}) for clock, part in parts]
+        return [Segment(clock, part, parameters[part], gradient[part]) for clock, part in parts]
 
     def update(self, segments: list[Segment], divisor: float) -> None:
         """Apply the optimizer's rule, to the gradient divided by `divisor`."""
@@ -106,8 +107,8 @@ class SliceState:
         for segment in segments:
             group, step = segment.clock.group, segment.clock.step
             names = optimizer.state_vectors(group)  # may change with the hyper-parameters
-            if segment.state.keys() != set(names):
-                segment.state = {name: self.vector(name)[segment.part] for name in names}
+            if names != segment.names:
+                segment.names, segment.state = names, {name: self.vector(name)[segment.part] for name in names}
             if not takes_sums:
                 kernels.divide(segment.gradient, divisor)
             optimizer.update(group, optimizer.next_step(group, step), segment.parameters, segment.gradient, segment.state)

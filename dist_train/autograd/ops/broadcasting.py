@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from ...backend.device import array_module
-from ...backend.reference.activation import bias_gradient
+from ...backend.reference.activation import sum_leading
 from ..engine import Array
 
 
@@ -18,12 +16,3 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     if not repeated and shape:
         return sum_leading(gradient, lead)
     return array_module(gradient).add.reduce(gradient, axis=(*range(lead), *repeated)).reshape(shape)
-
-
-def sum_leading(array: Array, count: int) -> Array:
-    """Sum over the first `count` axes."""
-    if array.dtype.itemsize < 4 or not array.flags.c_contiguous or not array.size:
-        return array_module(array).add.reduce(array, axis=tuple(range(count)))
-    rows = array if array.ndim == 2 and count == 1 else array.reshape(prod(array.shape[:count]), -1)
-    sums = bias_gradient(rows)
-    return sums if array.ndim == count + 1 else sums.reshape(array.shape[count:])

@@ -173,7 +173,7 @@ def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, t
             f"{name}: class indices of shape {labels.shape} do not belong to scores of shape {x.shape}; "
             "expected (N, C) with (N,), (N, C, d1, ...) with (N, d1, ...), or (C,) with ()"
         )
-    return (input if x.ndim > 1 else input.unsqueeze(0)), labels.reshape(-1), labels.shape
+    return (input if x.ndim > 1 else input.unsqueeze(0)), (labels if labels.ndim == 1 else labels.reshape(-1)), labels.shape
 
 
 def _check_weight(name: str, input: Tensor, weight: Tensor | None) -> None:

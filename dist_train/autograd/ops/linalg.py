@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from ...backend.device import array_module
 from ...backend.reference import product as kernels
+from ...backend.reference.product import rows
 from ..engine import Array
 from ..function import PRODUCT_SAVES, Op
 from ..tensor import Tensor, method
-from .broadcasting import sum_leading, unbroadcast
+from .broadcasting import unbroadcast
 from .promotion import promote
 from .shape import squeeze, unsqueeze
-
-
-def rows(x: Array) -> Array:
-    """All but the last axis as one."""
-    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 class Linear(Op):
@@ -28,17 +23,12 @@ class Linear(Op):
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         needs_x, needs_weight, _ = self.needs
         self.saves = PRODUCT_SAVES[needs_x, needs_weight]
-        self.saved = x if needs_weight else None, weight if needs_x else None, x.shape
+        self.saved = x if needs_weight else None, weight if needs_x else None
         return kernels.linear(x, weight, bias)
 
-    def backward(self, gradient: Array) -> tuple[Array | None, ...]:
-        x, weight, shape = self.saved
-        gradient = rows(gradient)
-        return (
-            None if weight is None else kernels.product(gradient, weight).reshape(shape),
-            None if x is None else kernels.product(gradient.T, rows(x), self.into),
-            sum_leading(gradient, 1) if self.needs[2] else None,
-        )
+    def backward(self, gradient: Array) -> Any:
+        x, weight = self.saved
+        return kernels.linear_backward(gradient, x, weight, self.needs[2], self.into)
 
 
 class MatMul(Op):

@@ -11,12 +11,12 @@ from typing import Any
 
 from ...backend.device import array_module
 from ...backend.reference import rnn as kernels
+from ...backend.reference.activation import sum_leading
+from ...backend.reference.product import rows
 from ...backend.reference.rnn import Steps
 from ..engine import Array
 from ..function import Part, TupleOp
 from ..tensor import Tensor
-from .broadcasting import sum_leading
-from .linalg import rows
 
 
 class Recurrence(TupleOp):

@@ -63,7 +63,15 @@ static nb::object fold_blocks(Array out, nb::sequence sources, nb::sequence weig
   });
 }
 
+static nb::object take_and_sum(Array source, Array index, Array out, Index first) {
+  const bool vectors = source.ndim() == 1 && index.ndim() == 1 && out.ndim() == 1 && index.type() == NPY_INT64 && index.contiguous();
+  if (!vectors || !all_floating({&source, &out}) || !source.is_float64() || !out.writeable()) return declined();
+  if (out.size() != index.size() || !source.size() || first < 0) return declined();
+  return nb::float_(DT_CALL(take_and_sum, out.size(), source.data<double>(), source.size(), index.data<std::int64_t>(), out.data<double>(), first));
+}
+
 void bind_fold(nb::module_& module) {
   module.def("scale", &scale, "source"_a, "factor"_a, "out"_a);
   module.def("fold_blocks", &fold_blocks, "out"_a, "sources"_a, "weights"_a, "additions"_a, "squares"_a.none());
+  module.def("take_and_sum", &take_and_sum);
 }

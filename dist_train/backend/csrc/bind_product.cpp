@@ -1,6 +1,8 @@
 // Matrix products of NumPy arrays.
 #include "array.h"
 #include "blas.h"
+#define DT_HEADER "activation.h"
+#include "each_isa.h"
 
 // A matrix as BLAS takes it: rows one after another at a distance, or the transpose of such a matrix.
 struct Matrix {
@@ -79,8 +81,40 @@ static nb::object linear(Array x, Array weight, Array bias) {
   return result;
 }
 
+template <class T>
+static void backward(Index m, Index n, Index k, const Array& gradient, const Array& x, const Array& weight, const Array& of_x, const Array& of_weight,
+                     const Array& of_bias) {
+  const T* g = gradient.data<T>();
+  if (of_x) gemm(false, false, m, k, n, g, n, weight.data<T>(), k, nullptr, of_x.data<T>(), k);
+  if (of_weight) gemm(true, false, n, k, m, g, n, x.data<T>(), k, nullptr, of_weight.data<T>(), k);
+  if (of_bias) DT_CALL(bias_gradient<T>, m, n, g, of_bias.data<T>());
+}
+
+static Array given(const nb::object& object) { return object.is_none() ? Array() : view(object); }
+
+static nb::object linear_backward(Array gradient, Array x, Array weight, bool bias, Array out) {
+  const Array& other = x ? x : weight;
+  if (!have_blas() || !other || gradient.ndim() < 2 || !all_floating({&gradient, &x, &weight, &out})) return declined();
+  const Index n = gradient.shape(-1), k = other.shape(-1), m = n ? gradient.size() / n : 0, limit = Index(1) << 31;
+  if (m < 2 || n < 2 || k < 2 || m >= limit || n >= limit || k >= limit) return declined();
+  if ((x && x.size() != m * k) || (weight && (weight.ndim() != 2 || weight.shape(0) != n || weight.shape(1) != k))) return declined();
+  if (out && (!x || out.ndim() != 2 || !out.writeable() || out.shape(0) != n || out.shape(1) != k)) return declined();
+  nb::object of_x = weight ? like_rows(gradient, k) : nb::none(), of_bias = bias ? empty({n}, gradient.type()) : nb::none();
+  nb::object of_weight = !x ? nb::none() : out ? nb::borrow(out.object()) : empty({n, k}, gradient.type());
+  const Array results[] = {given(of_x), given(of_weight), given(of_bias)};
+  {
+    Unlocked unlocked(m * n * k / 16);
+    if (gradient.is_float32())
+      backward<float>(m, n, k, gradient, x, weight, results[0], results[1], results[2]);
+    else
+      backward<double>(m, n, k, gradient, x, weight, results[0], results[1], results[2]);
+  }
+  return nb::make_tuple(of_x, of_weight, of_bias);
+}
+
 void bind_product(nb::module_& module) {
   using namespace nb::literals;
   module.def("product", &product, "a"_a, "b"_a, "out"_a.none() = nb::none());
   module.def("linear", &linear, "x"_a, "weight"_a, "bias"_a.none());
+  module.def("linear_backward", &linear_backward, "gradient"_a, "x"_a.none(), "weight"_a.none(), "bias"_a, "out"_a.none());
 }

@@ -89,6 +89,19 @@ void fold_blocks(Index size, T* out, int count, const T* const* sources, const T
   });
 }
 
+double take_and_sum(Index size, const double* source, Index length, const std::int64_t* index, double* out, Index first) {
+  for (Index i = 0; i < size; ++i) out[i] = source[max(Index(0), min(Index(index[i]), length - 1))];
+  constexpr Index width = 8;
+  double sums[width] = {};
+  Index i = first;
+  for (; i + width <= size; i += width)
+    for (Index lane = 0; lane < width; ++lane) sums[lane] += out[i + lane];
+  for (; i < size; ++i) sums[(i - first) % width] += out[i];
+  for (Index half = width / 2; half; half /= 2)
+    for (Index lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  return sums[0];
+}
+
 #define INSTANTIATE(T)                                    \
   template void scale<T>(Index, const T*, T, T*);         \
   template void fold_blocks<T>(Index, T*, int, const T* const*, const T*, const int*, double*);

@@ -13,4 +13,7 @@ void scale(std::ptrdiff_t size, const T* source, T factor, T* out);
 template <class T>
 void fold_blocks(std::ptrdiff_t size, T* out, int count, const T* const* sources, const T* weights, const int* additions, double* squares);
 
+// `index` counts from 0 to `length`, the elements of `source`; what lies outside is taken from the nearest end.
+double take_and_sum(std::ptrdiff_t size, const double* source, std::ptrdiff_t length, const std::int64_t* index, double* out, std::ptrdiff_t first);
+
 }  // namespace DT_ISA

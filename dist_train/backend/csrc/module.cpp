@@ -51,6 +51,7 @@ void bind_dropout(nb::module_& module);
 void bind_image(nb::module_& module);
 void bind_conv(nb::module_& module);
 void bind_pool(nb::module_& module);
+void bind_shared(nb::module_& module);
 
 NB_MODULE(_native, module) {
   if (!import_numpy()) throw nb::python_error();
@@ -71,4 +72,5 @@ NB_MODULE(_native, module) {
   bind_image(module);
   bind_conv(module);
   bind_pool(module);
+  bind_shared(module);
 }

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import mmap
 import os
 import sys
 from typing import Any
+
+import numpy as np
 
 _NAME = __name__.removesuffix("native") + "_native"
 _FAMILIES = ("activation", "attention", "conv", "dropout", "embedding", "fold", "image", "norm", "optim", "pool", "product", "softmax")
@@ -72,6 +75,18 @@ def free_kept_memory() -> None:
 # each, have made their call number `arrival`. Looks `spins` times, gives its core away `yields` times, then sleeps. False where `seconds`
 # were not enough: call it again. It is the compiled function itself, so that a rank that waits is seen to wait in its caller.
 barrier: Any = getattr(_module, "barrier", None)
+
+
+def map_file(descriptor: int, nbytes: int) -> Any:
+    """A file in memory as an array of bytes; what is written to it is in the file. Raises OSError."""
+    return np.frombuffer(mmap.mmap(descriptor, nbytes), np.uint8) if _module is None else _module.map_file(descriptor, nbytes)
+
+
+def use_large_pages(memory: Any, start: int, stop: int) -> None:
+    """Put bytes of a mapped file, which are reserved, into large pages where that can be done."""
+    if _module is not None:
+        _module.use_large_pages(memory, start, stop)
+
 
 if _module is not None:
     if "DIST_TRAIN_ISA" in os.environ:

@@ -3,5 +3,5 @@
 from .. import _native
 from ..reference import fold
 
-for kernel in (fold.scale, fold.fold_blocks):
+for kernel in (fold.scale, fold.fold_blocks, fold.take_and_sum):
     kernel.override("numpy")(getattr(_native, kernel.name))

@@ -59,6 +59,13 @@ def fold_blocks(
                 squares[part.start // BLOCK : part.stop // BLOCK] = to_host(_square_sums(xp, total))
 
 
+@kernel
+def take_and_sum(xp: ModuleType, source: Array, index: Array, out: Array, first: int) -> float:
+    """out = source[index], all 1-D; the sum of out[first:]. Numbers are float64, on the host, and `index` lies within them."""
+    source.take(index, out=out, mode="clip")  # "clip": else `out` is copied
+    return float(xp.add.reduce(out[first:]))
+
+
 def _chunks(xp: ModuleType, size: int) -> Iterator[slice]:
     step = _CHUNK if xp is np else max(1, size)
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
