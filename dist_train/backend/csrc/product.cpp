@@ -1,7 +1,8 @@
 // The product of two matrices as in BLIS (Van Zee, van de Geijn 2015): one operand is packed into panels as wide as two vectors, the other
 // supplies scalars, and a tile of C stays in registers while k runs. Two things differ from a BLAS library, which is made for large and square:
 //
-// - where C has few rows (a small batch), the batch becomes the width of the panels and the weights are read once, as they lie, and not packed;
+// - where C has few rows (a small batch), the batch becomes the width of the panels, if that is less work, and the weights are read once, as they
+//   lie; what only a few tiles use is not packed;
 // - the order of summation is fixed (see product.h).
 #include "kernel.h"
 #include "product.h"
@@ -20,7 +21,7 @@ constexpr Index depth_limit = 1024;                  // of a panel whose tiles a
 constexpr Index plain_depth = 256;                   // of others: scalars and panel then share the first-level cache
 constexpr Index block_bytes = Index(384) << 10;      // of the panels that are made at a time: they stay in the second-level cache
 constexpr Index few_panels = 4;                      // of so few the scalars are read where they lie
-constexpr Index few_tiles = 2;                       // of so few rows of tiles the panels are
+constexpr Index few_tiles = 5;                       // of so few rows of tiles the panels are
 
 template <class T>
 struct Types {
@@ -199,31 +200,42 @@ struct Edge {
   }
 };
 
+template <class T, class Vector, int rows, int vectors>
+static inline void load_rows(const T* from, Index stride, Vector (&sums)[rows][vectors]) {
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i, from += stride)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) sums[i][v] = vector_at(from + v * Types<T>::lanes);
+}
+
+template <class T, class Vector, int rows, int vectors>
+static inline void store_rows(const Vector (&sums)[rows][vectors], T* to, Index stride) {
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i, to += stride)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) vector_at(to + v * Types<T>::lanes) = sums[i][v];
+}
+
 // Sums that begin with `start`, where it has data, and end in `c`.
 template <class T, int rows, int vectors, bool together>
 static void tile(Index depth, Lines<T> scalars, Lines<T> panel, Ahead& ahead, const Target<T>& start, const Target<T>& c,
                  Index columns) {
-  constexpr int lanes = Types<T>::lanes;
   typename Types<T>::Vector sums[rows][vectors] = {};
-  const bool whole = columns == vectors * lanes && !c.transposed;
+  const bool whole = columns == vectors * Types<T>::lanes && !c.transposed;
   Edge<T, rows> edge;
-  if (start.data) {
-    if (!whole) edge.load(start, columns);
-    const T* from = whole ? start.data : edge.data[0];
-    const Index stride = whole ? start.stride : Types<T>::width;
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) sums[i][v] = vector_at(from + i * stride + v * lanes);
+  if (start.data && whole) {
+    load_rows(start.data, start.stride, sums);
+  } else if (start.data) {
+    edge.load(start, columns);
+    load_rows(edge.data[0], Types<T>::width, sums);
   }
   accumulate<T, rows, vectors, together>(depth, scalars, panel, ahead, sums);
-  T* to = whole ? c.data : edge.data[0];
-  const Index stride = whole ? c.stride : Types<T>::width;
-#pragma GCC unroll 14
-  for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) vector_at(to + i * stride + v * lanes) = sums[i][v];
-  if (!whole) edge.store(c, columns);
+  if (whole) {
+    store_rows(sums, c.data, c.stride);
+  } else {
+    store_rows(sums, edge.data[0], Types<T>::width);
+    edge.store(c, columns);
+  }
 }
 
 template <class T>
@@ -329,6 +341,7 @@ static void multiply_block(const Strided<T>& a, Index m, const Block<T>& b, cons
   const bool together = a.column != 1 || a.row == 1;
   const Split split(m);
   const Index num_panels = b.num_panels(), times = num_panels * (b.depth + pace - 1) / pace;
+  // rows a multiple of a page apart fall on the same lines of the cache
   const bool copied = num_panels > few_panels || (together ? a.row != 1 : a.row * Index(sizeof(T)) % 4096 == 0);
   const Index grain = max(Index(1), Index(1 << 18) / (b.columns * b.depth * tile_rows + 1));
   parallel_for(split.count, grain, [=](Index begin, Index end) {
@@ -344,7 +357,7 @@ static void multiply_block(const Strided<T>& a, Index m, const Block<T>& b, cons
       if (next_depth) {  // this tile's share of the next block
         const Index from = next_depth * t / split.count, to = next_depth * (t + 1) / split.count;
         ahead = Ahead(next.at(from, 0), next.row, to - from, b.columns, times);
-      } else if (!together && t + 1 < split.count) {
+      } else if (copied && !together && t + 1 < split.count) {
         ahead = Ahead(a.at(split.begin(t + 1), b.k), a.row, split.begin(t + 2 < split.count ? t + 2 : split.count) - split.begin(t + 1), b.depth, times);
       }
       const Tile<T> pair = together ? tile_of<T, 2, true>(rows) : tile_of<T, 2, false>(rows);
@@ -381,7 +394,7 @@ static void multiply(Index m, Index n, Index k, const Strided<T>& a, const Strid
   }
 }
 
-// About how many cycles m × n sums take where B, which has n columns, is made into panels.
+// About how many cycles m × n sums take where B, which has n columns, is made into panels: fewer than four rows wait for their own sums.
 template <class T>
 static Index cycles(Index m, Index n, Index k, bool turned_panels, bool turned_tiles) {
   constexpr int lanes = Types<T>::lanes;
