@@ -6,7 +6,7 @@ runs when the last of its consumers has delivered; nothing recurses, so the leng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..backend.floating import IGNORE, reset_error_state, set_error_state
@@ -72,11 +72,11 @@ def run(
 
     Gradients are added up in the `.grad` of leaves, or, with `capture`, stored in it for the targets that are its keys and nowhere else.
     """
-    uses = _count_uses([target for target, _ in roots])
-    pending: dict[Any, Array] = {}
+    pending: dict[Any, Array] = {}  # gradients that are not whole yet
     for target, gradient in roots:
         pending[target] = gradient if target not in pending else pending[target] + gradient
-    ready = [target for target in pending if not uses[target]]
+    uses = _count_uses(pending)
+    ready = [(target, pending.pop(target)) for target in list(pending) if not uses[target]]
     recording, mode.enabled = mode.enabled, False
     token = set_error_state(IGNORE)
     try:
@@ -89,13 +89,12 @@ def run(
 
 
 def _walk(
-    ready: list[Any], pending: dict[Any, Array], uses: dict[Any, int], retain_graph: bool, capture: dict[Any, Array] | None
+    ready: list[tuple[Any, Array]], pending: dict[Any, Array], uses: dict[Any, int], retain_graph: bool, capture: dict[Any, Array] | None
 ) -> dict[BackwardListener, None]:
-    """Run what is ready until nothing is left; the listeners of the leaves that were reached."""
+    """Run what is ready, nodes and leaves with their whole gradients, until nothing is left; the listeners of the leaves reached."""
     listeners: dict[BackwardListener, None] = {}
     while ready:
-        target = ready.pop()
-        gradient = pending.pop(target, None)
+        target, gradient = ready.pop()
         if target._hooks and gradient is not None:
             gradient = _run_hooks(target, gradient)
         if capture is not None and target in capture:
@@ -106,38 +105,41 @@ def _walk(
             continue
         if target.writes is not None and capture is None:
             target.into = _own_buffer(target.edges[target.writes], pending, uses) if target.edges else None
-        _step(target, gradient, pending, uses, ready)
+        edges = target.edges
+        for edge, part in zip(edges, _gradients(target, gradient)):
+            if edge is None:
+                continue
+            left = uses[edge] = uses[edge] - 1
+            if edge in pending:
+                other = pending.pop(edge)
+                part = other if part is None else other + part
+            if not left:
+                ready.append((edge, part))
+            elif part is not None:
+                pending[edge] = part
         if not retain_graph:
             target.saved = None
             target.edges = ()
     return listeners
 
 
-def _step(node: Node, gradient: Array, pending: dict[Any, Array], uses: dict[Any, int], ready: list[Any]) -> None:
-    """Run one node and hand its results to its edges."""
+def _gradients(node: Node, gradient: Array) -> tuple[Array, ...]:
+    """Run one node."""
     if node.saved is None:
         raise RuntimeError(
             f"backward through {node.name()} a second time: the graph was freed by the first backward; "
             "call backward(retain_graph=True) there, or run the forward pass again"
         )
-    edges = node.edges
     if gradient is None:
-        gradients: Any = (None,) * len(edges)
-    else:
-        if node.checks:
-            _check_versions(node)
-        gradients = node.backward(gradient)
-        if type(gradients) is not tuple:
-            gradients = (gradients,)
-    for edge, part in zip(edges, gradients):
-        if edge is None:
-            continue
-        if part is not None:
-            other = pending.get(edge)
-            pending[edge] = part if other is None else other + part
-        uses[edge] -= 1
-        if not uses[edge]:
-            ready.append(edge)
+        return (None,) * len(node.edges)
+    for cell, version in node.checks:
+        if cell[0] != version:
+            raise RuntimeError(
+                f"a value that {node.name()} needs for backward was changed in place {cell[0] - version} time(s) after it was used; "
+                "compute a new tensor instead (x = x + 1, not x += 1), or clone() it first"
+            )
+    gradients = node.backward(gradient)
+    return gradients if type(gradients) is tuple else (gradients,)
 
 
 def _own_buffer(edge: Any, pending: dict[Any, Array], uses: dict[Any, int]) -> Array:
@@ -147,7 +149,7 @@ def _own_buffer(edge: Any, pending: dict[Any, Array], uses: dict[Any, int]) -> A
     return edge._grad_buffer.array if uses[edge] == 1 and edge not in pending else None
 
 
-def _count_uses(targets: list[Any]) -> dict[Any, int]:
+def _count_uses(targets: Iterable[Any]) -> dict[Any, int]:
     """How often each reachable node or leaf will receive a gradient."""
     uses = dict.fromkeys(targets, 0)
     stack = [target for target in uses if isinstance(target, Node)]
@@ -163,15 +165,6 @@ def _count_uses(targets: list[Any]) -> dict[Any, int]:
                 if isinstance(edge, Node):
                     stack.append(edge)
     return uses
-
-
-def _check_versions(node: Node) -> None:
-    for cell, version in node.checks:
-        if cell[0] != version:
-            raise RuntimeError(
-                f"a value that {node.name()} needs for backward was changed in place {cell[0] - version} time(s) after it was used; "
-                "compute a new tensor instead (x = x + 1, not x += 1), or clone() it first"
-            )
 
 
 def _run_hooks(target: Any, gradient: Array) -> Array:

@@ -337,7 +337,7 @@ class ShardedDriver(ParameterEditor):
 
     def complete(self) -> None:
         """Publish what waits for a step of this optimizer that did not come: before the next step, and when the loop ends."""
-        if any(driver._updated for driver in self.followers):
+        if self.followers and any(driver._updated for driver in self.followers):
             self._layout.node.barrier()  # no rank of the node still computes with the old values
             self.publish()
             self._layout.node.barrier()

@@ -92,8 +92,7 @@ def cross_entropy(
     if label_smoothing or target.array.dtype.kind == "f":
         return _soft(input, target, weight, ignore_index, reduction, label_smoothing)
     input, labels, shape = _batched("cross_entropy", input, target)
-    _check_weight("cross_entropy", input, weight)
-    of_classes = None if weight is None else weight.array
+    of_classes = None if weight is None else _checked_weight("cross_entropy", input, weight)
     loss = CrossEntropy.apply(input, labels=labels, weight=of_classes, ignore_index=ignore_index, reduction=reduction)
     return _shaped(loss, shape, reduction)
 
@@ -176,18 +175,19 @@ def _batched(name: str, input: Tensor, target: Tensor) -> tuple[Tensor, Array, t
     return (input if x.ndim > 1 else input.unsqueeze(0)), (labels if labels.ndim == 1 else labels.reshape(-1)), labels.shape
 
 
-def _check_weight(name: str, input: Tensor, weight: Tensor | None) -> None:
+def _checked_weight(name: str, input: Tensor, weight: Tensor) -> Array:
     num_classes = input.array.shape[1]
-    if weight is not None and weight.array.shape != (num_classes,):
+    if weight.array.shape != (num_classes,):
         raise RuntimeError(f"{name}: weight needs one value for each of {num_classes} classes, got shape {tuple(weight.shape)}")
+    return weight.array
 
 
 def _weighed(name: str, input: Tensor, labels: Array, weight: Tensor | None, ignore_index: int) -> tuple[Array, Array, Array]:
     """Labels that are safe to index with, which rows count (None: all), and what each counts (None: all the same)."""
-    _check_weight(name, input, weight)
+    of_classes = None if weight is None else _checked_weight(name, input, weight)
     x = input.array
     labels, kept = kernels.checked_labels(array_module(x), name, labels, x.shape[1], ignore_index)
-    return labels, kept, kernels.weights_of_rows(labels, kept, None if weight is None else weight.array, x.dtype)
+    return labels, kept, kernels.weights_of_rows(labels, kept, of_classes, x.dtype)
 
 
 def _share(row_weight: Array, rows: Array) -> Any:
