@@ -129,7 +129,7 @@ void normalized_rows(Index count, Index num_images, Index pixels, Index channels
   const Index size = pixels * channels;
   const auto image = [=](Index i) { return images + (indices[i] < 0 ? indices[i] + num_images : indices[i]) * size; };
   const auto after = [=](Index i, Index images) { return image(size <= most_ahead ? min(i + images, count - 1) : i); };
-  parallel_for(count, max(Index(1), 65536 / max(Index(1), size)), [=, &each](Index begin, Index end) {
+  parallel_for(count, max(Index(1), Index(1 << 18) / max(Index(1), size)), [=, &each](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       if (channels == 1)
         normalize(image(i), out + i * size, size, each[0], {after(i, soon), after(i, later)});
