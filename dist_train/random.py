@@ -82,15 +82,15 @@ class _Thread(threading.local):
     generator: Generator | None = None  # what this thread draws from instead of the default generator
 
 
-_thread = _Thread()
+of_thread = _Thread()
 
 
 class _DefaultGenerator(Generator):
     def manual_seed(self, seed: int) -> Generator:
-        return super().manual_seed(seed) if _thread.generator is None else _thread.generator.manual_seed(seed)
+        return super().manual_seed(seed) if of_thread.generator is None else of_thread.generator.manual_seed(seed)
 
     def numpy(self) -> np.random.Generator:
-        return super().numpy() if _thread.generator is None else _thread.generator.numpy()
+        return super().numpy() if of_thread.generator is None else of_thread.generator.numpy()
 
 
 default_generator = _DefaultGenerator()
@@ -105,10 +105,10 @@ class drawing_from:
         self._generator = generator
 
     def __enter__(self) -> None:
-        self._previous, _thread.generator = _thread.generator, self._generator
+        self._previous, of_thread.generator = of_thread.generator, self._generator
 
     def __exit__(self, *_: object) -> None:
-        _thread.generator = self._previous
+        of_thread.generator = self._previous
 
 
 def manual_seed(seed: int) -> Generator:

@@ -142,9 +142,9 @@ def _constants(transform: Any) -> tuple[Array | None, Array | None] | None:
 
 def _suits(images: Array, mean: Array | None) -> bool:
     """Whether they are images of bytes that can be read row by row, and have as many channels as `mean`."""
-    if type(images) is not np.ndarray or images.dtype != _UINT8 or not images.flags.c_contiguous:
+    if type(images) is not np.ndarray or images.dtype is not _UINT8 or images.ndim not in (3, 4) or not images.flags.c_contiguous:
         return False
-    return images.ndim in (3, 4) and (mean is None or len(mean) == 1 or len(mean) == _channels(images))
+    return mean is None or len(mean) == 1 or len(mean) == _channels(images)
 
 
 def _channels(images: Array) -> int:

@@ -69,30 +69,15 @@ _COUNTS = getattr(sys, "_is_gil_enabled", lambda: True)()  # without Python's lo
 
 
 class _Thread(threading.local):
-    buffers: Buffers | None = None
+    buffers: Buffers | None = None  # where this thread, while it loads, has the memory of batches from
 
 
-_thread = _Thread()
-
-
-class reusing:
-    """Inside, what this thread asks `empty` for lies in `buffers`."""
-
-    __slots__ = ("_buffers", "_previous")
-
-    def __init__(self, buffers: Buffers) -> None:
-        self._buffers = buffers
-
-    def __enter__(self) -> None:
-        self._previous, _thread.buffers = _thread.buffers, self._buffers
-
-    def __exit__(self, *_: object) -> None:
-        _thread.buffers = self._previous
+of_thread = _Thread()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An array for a batch, without values; where a loader calls (`batch_at`, `collate_fn`) it may lie in memory of an earlier batch."""
-    buffers, dtype = _thread.buffers, np.dtype(dtype)
+    buffers, dtype = of_thread.buffers, np.dtype(dtype)
     if buffers is None or math.prod(shape) * dtype.itemsize < LEAST:
         return np.empty(shape, dtype)
     return buffers.empty(shape, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, starmap
 from operator import attrgetter
 from typing import Any
 
@@ -143,10 +143,7 @@ class DataLoader:
 
     def _pieces(self, cut: Cut, start: int) -> Iterator[MicroBatch]:
         """What to load: micro-batches that hold indices, or samples where the data set is a stream."""
-        for step, batch in enumerate(self._batches(start), start):
-            if not len(batch):
-                raise ValueError(f"global batch {step} is empty: the batch_sampler has to give at least one index")
-            yield from cut(step, batch)
+        return chain.from_iterable(starmap(cut, enumerate(self._batches(start), start)))
 
     def _batches(self, start: int) -> Iterator[Any]:
         if self._streams:
@@ -156,14 +153,13 @@ class DataLoader:
         epoch_batches = shortcut(self.batch_sampler, "epoch_batches", "__iter__")
         if epoch_batches is not None:
             return epoch_batches(self._place.epoch, start)  # type: ignore[no-any-return]
-        return map(_sequence, islice(iter(self.batch_sampler or ()), start, None))
+        return starmap(_sequence, enumerate(islice(iter(self.batch_sampler or ()), start, None), start))
 
     def _loaded(self, pieces: Iterator[MicroBatch], epoch: int) -> Iterator[MicroBatch]:
         depth = self.num_workers * (self.prefetch_factor or 2)
         load = Loading(self._maker(), self.seed, epoch, Buffers(depth + self.num_workers + 2))
         if not self.num_workers:
-            # not map, which would take a StopIteration from __getitem__ for the end of the epoch
-            return (load(piece) for piece in pieces)
+            return map(load, pieces)
         num_workers = 1 if self._streams else self.num_workers
         calls = calls_to_next(pieces, load) if self._streams else calls_for(pieces, load)
         return prefetch(calls, num_workers, depth, self.timeout, self.worker_init_fn)
@@ -247,9 +243,12 @@ def _drawing(items: Iterator[Any], generator: Generator) -> Iterator[Any]:
         yield item
 
 
-def _sequence(batch: Any) -> Any:
+def _sequence(step: int, batch: Any) -> Any:
     """What a user's batch sampler gives, as something with a length that can be sliced."""
-    return batch if hasattr(batch, "__len__") and hasattr(batch, "__getitem__") else list(batch)
+    batch = batch if hasattr(batch, "__len__") and hasattr(batch, "__getitem__") else list(batch)
+    if not len(batch):
+        raise ValueError(f"global batch {step} is empty: the batch_sampler has to give at least one index")
+    return batch
 
 
 def _length_or_none(sized: Any) -> int | None:

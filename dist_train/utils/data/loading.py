@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ...random import Generator, drawing_from
-from .buffers import Buffers, reusing
+from ...random import Generator
+from ...random import of_thread as drawing
+from .buffers import Buffers
+from .buffers import of_thread as memory
 from .micro_batch import MicroBatch
 
 
@@ -18,20 +20,25 @@ class Loading:
     """
 
     def __init__(self, batch_of: Callable[[Any], Any], seed: int, epoch: int, buffers: Buffers) -> None:
-        self._batch_of, self._epoch = batch_of, epoch
-        self._thread = _Thread(seed, buffers)
+        self._batch_of, self._epoch, self._buffers = batch_of, epoch, buffers
+        self._thread = _Thread(seed)
 
     def __call__(self, piece: MicroBatch) -> MicroBatch:
-        generator, drawing, reusing = self._thread.own
+        generator = self._thread.generator
         generator.rekey("load", self._epoch, piece.step, piece.index)
-        with drawing, reusing:
+        before = drawing.generator, memory.buffers
+        drawing.generator, memory.buffers = generator, self._buffers
+        try:  # written out: contexts would cost a tenth of loading a small batch
             piece.batch = self._batch_of(piece.batch)
+        except StopIteration as error:
+            raise RuntimeError("loading a batch raised StopIteration, which would end the epoch") from error
+        finally:
+            drawing.generator, memory.buffers = before
         return piece
 
 
 class _Thread(threading.local):
     """What each thread has of its own."""
 
-    def __init__(self, seed: int, buffers: Buffers) -> None:
-        generator = Generator().manual_seed(seed)
-        self.own = generator, drawing_from(generator), reusing(buffers)
+    def __init__(self, seed: int) -> None:
+        self.generator = Generator().manual_seed(seed)

@@ -136,7 +136,8 @@ class BatchSampler(Sampler[list[int]]):
 
     def _slices(self, order: Array, start: int) -> Iterator[Array]:
         stop = len(order) - len(order) % self.batch_size if self.drop_last else len(order)
-        return (order[i : i + self.batch_size] for i in range(start * self.batch_size, stop, self.batch_size))
+        starts = range(start * self.batch_size, stop, self.batch_size)
+        return map(order.__getitem__, map(slice, starts, range(starts.start + self.batch_size, stop + self.batch_size, self.batch_size)))
 
 
 def runs(items: Iterable[Any], length: int, drop_last: bool) -> Iterator[list[Any]]:
