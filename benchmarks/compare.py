@@ -19,6 +19,7 @@ is the step with every size shrunk to the least: the same operations on a few nu
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -229,6 +230,14 @@ def analyse(torch: Any, name: str, workload: Workload, parameters: int, rounds: 
     }
 
 
+def measured(torch: Any, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    workload = SMALLEST[name] if args.smallest else WORKLOADS[name]
+    report.progress(f"{name}: {report.world_size()} rank(s), {args.rounds} rounds")
+    row = {"workload": name, **compare(torch, name, workload, args.rounds, args.seconds)}
+    parts = {} if args.brief else analyse(torch, name, workload, row["parameters"], args.rounds, row["milliseconds"]["ours"][1])
+    return row | parts
+
+
 # output
 
 
@@ -258,16 +267,9 @@ def main() -> None:
     parser.add_argument("--smallest", action="store_true", help="every workload in its smallest size: a test of this program")
     parser.add_argument("--brief", action="store_true", help="only the first table")
     args = parser.parse_args()
-    if report.world_size() == 1:
-        report.bind_to_one_core()
     torch = report.join_torch()
-    rows = []
-    for name in args.workloads:
-        workload = SMALLEST[name] if args.smallest else WORKLOADS[name]
-        report.progress(f"{name}: {report.world_size()} rank(s), {args.rounds} rounds")
-        row = {"workload": name, **compare(torch, name, workload, args.rounds, args.seconds)}
-        parts = {} if args.brief else analyse(torch, name, workload, row["parameters"], args.rounds, row["milliseconds"]["ours"][1])
-        rows.append(row | parts)
+    with report.one_core(report.world_size() == 1):
+        rows = [measured(torch, name, args) for name in args.workloads]
     if report.rank() == 0:
         print(f"{report.world_size()} rank(s); ours: {report.kernels()}")
         print(show(rows), *([] if args.brief else [show_parts(rows)]), sep="\n\n")

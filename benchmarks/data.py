@@ -144,10 +144,12 @@ def main() -> None:
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
     dataset = MNIST(folder(args.root), transform=transform)
     torch = report.join_torch()
-    epochs = {**ours(dataset), **(pytorch(torch, dataset) if torch else {})}
-    for setting in TRAINED:
-        epochs |= training(dataset, *setting)
-    times = report.rounds_of(epochs, args.rounds)
+    times = report.rounds_of({**ours(dataset), **(pytorch(torch, dataset) if torch else {})}, args.rounds)
+    for with_workers in (False, True):
+        settings = [setting for setting in TRAINED if bool(setting[1]) == with_workers]
+        epochs = {name: epoch for setting in settings for name, epoch in training(dataset, *setting).items()}
+        with report.one_core(not with_workers):
+            times |= report.rounds_of(epochs, args.rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     loading, trained = loading_rows(medians), [training_row(medians, *setting) for setting in TRAINED]
     print(f"an epoch of MNIST at batch {BATCH}, milliseconds, median of {args.rounds} interleaved rounds")

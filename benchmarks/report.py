@@ -15,7 +15,8 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,18 @@ def world_size() -> int:
     return dt.distributed.get_world_size()
 
 
-def bind_to_one_core() -> None:
-    """Where the system can, to the last one: a process that is moved finds its caches cold."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+@contextmanager
+def one_core(wanted: bool = True) -> Iterator[None]:
+    """Inside, this process runs on one core, the last, where the system can do that: a process that is moved finds its caches cold."""
+    if not wanted or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def progress(text: str) -> None:

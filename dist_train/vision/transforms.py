@@ -124,8 +124,18 @@ class Lambda:
 def on_rows(transform: Any, images: Array, indices: Array) -> Any:
     """What `transform` makes of images[indices], as one array; NotImplemented where it takes single samples only."""
     constants = _constants(transform)
-    if constants is not None and _suits(images, constants[0]):
-        return normalized_rows(images, indices, *constants, _memory(images, len(indices)))
+    if (
+        constants is not None
+        and type(images) is np.ndarray
+        and images.dtype is _UINT8
+        and images.ndim in (3, 4)
+        and images.flags.c_contiguous
+    ):
+        mean, channels = constants[0], 1 if images.ndim == 3 else images.shape[3]
+        if mean is None or len(mean) in (1, channels):
+            large = 4 * images.size * len(indices) >= LEAST * len(images)
+            out = empty((len(indices), channels, *images.shape[1:3]), np.float32) if large else None
+            return normalized_rows(images, indices, *constants, out)
     on_batch = shortcut(transform, "on_batch", "__call__")
     return NotImplemented if on_batch is None else on_batch(take_rows(images, indices))
 
@@ -138,24 +148,6 @@ def _constants(transform: Any) -> tuple[Array | None, Array | None] | None:
     if len(steps) == 1:
         return None, None
     return steps[1].constants if type(steps[1]) is Normalize else None
-
-
-def _suits(images: Array, mean: Array | None) -> bool:
-    """Whether they are images of bytes that can be read row by row, and have as many channels as `mean`."""
-    if type(images) is not np.ndarray or images.dtype is not _UINT8 or images.ndim not in (3, 4) or not images.flags.c_contiguous:
-        return False
-    return mean is None or len(mean) == 1 or len(mean) == _channels(images)
-
-
-def _channels(images: Array) -> int:
-    return 1 if images.ndim == 3 else images.shape[3]
-
-
-def _memory(images: Array, count: int) -> Array | None:
-    """Where the floats of a large batch go; None for a small one."""
-    if 4 * images.size * count < LEAST * len(images):
-        return None
-    return empty((count, _channels(images), *images.shape[1:3]), np.float32)
 
 
 def _in_turn(functions: Sequence[Callable[[Any], Any]], value: Any) -> Any:

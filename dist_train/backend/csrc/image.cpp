@@ -94,10 +94,12 @@ static bool same_products(const Channel&) { return false; }
 #endif
 
 static Channel channel_of(float mean, float deviation) {
+  static thread_local Channel last{};  // a loader asks for the same again and again
+  if (last.mean == mean && last.deviation == deviation) return last;
   const float inverse = 1.0f / deviation;
-  Channel c{mean, deviation, inverse, float(1.0 / double(deviation) - double(inverse)), false};
-  c.products = same_products(c);
-  return c;
+  last = {mean, deviation, inverse, float(1.0 / double(deviation) - double(inverse)), false};
+  last.products = same_products(last);
+  return last;
 }
 
 static inline void normalize(const std::uint8_t* pixels, float* out, Index size, const Channel& c, const Ahead& ahead) {

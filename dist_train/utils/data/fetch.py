@@ -21,16 +21,16 @@ class Fetch:
         self._batch_at: Any = shortcut(dataset, "batch_at", "__getitem__") if collate is default_collate else None
 
     def __call__(self, indices: Any) -> Any:
-        try:
-            batch = NotImplemented if self._batch_at is None else self._whole(indices)
-        except Exception as error:
-            error.add_note(_note(self._dataset, indices))
-            raise
+        batch = NotImplemented
+        if self._batch_at is not None:
+            try:
+                array = np.asarray(indices)
+                if array.ndim == 1 and array.dtype.kind in "iu":
+                    batch = self._batch_at(array)
+            except Exception as error:
+                error.add_note(_note(self._dataset, indices))
+                raise
         return collate_samples(samples_at(self._dataset, indices), self._collate, indices) if batch is NotImplemented else batch
-
-    def _whole(self, indices: Any) -> Any:
-        array = np.asarray(indices)
-        return self._batch_at(array) if array.ndim == 1 and array.dtype.kind in "iu" else NotImplemented
 
 
 def collate_samples(samples: Sequence[Any], collate: Collate, indices: Any = None) -> Any:
