@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from native_cases import needs_native
 
 from dist_train.backend import native
 
@@ -59,9 +60,8 @@ def test_the_last_view_takes_the_mapping_away(file: int) -> None:
     assert mappings() == 0
 
 
+@needs_native
 def test_begins_where_large_pages_do(file: int) -> None:
-    if not native.available():
-        pytest.skip("the compiled kernels are not built (no C++ compiler)")
     reserve(file, 10)
     assert native.map_file(file, 10).ctypes.data % PAGE == 0
 

@@ -28,13 +28,12 @@ class Clock:
 
 @dataclass
 class Segment:
-    """A run of the slice that one call of the rule updates; the vectors are parts of this rank's, those of the state by their `names`."""
+    """A run of the slice that one call of the rule updates; the vectors are parts of this rank's."""
 
     clock: Clock
     part: slice  # of the slice
     parameters: Array
     gradient: Array
-    names: tuple[str, ...] = ()
     state: dict[str, Array] = field(default_factory=dict)
 
 
@@ -107,8 +106,8 @@ class SliceState:
         for segment in segments:
             group, step = segment.clock.group, segment.clock.step
             names = optimizer.state_vectors(group)  # may change with the hyper-parameters
-            if names != segment.names:
-                segment.names, segment.state = names, {name: self.vector(name)[segment.part] for name in names}
+            if names != tuple(segment.state):
+                segment.state = {name: self.vector(name)[segment.part] for name in names}
             if not takes_sums:
                 kernels.divide(segment.gradient, divisor)
             optimizer.update(group, optimizer.next_step(group, step), segment.parameters, segment.gradient, segment.state)
