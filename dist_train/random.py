@@ -42,9 +42,9 @@ class Generator:
     def initial_seed(self) -> int:
         return self._seed
 
-    def rekey(self, purpose: str, *counters: int) -> Generator:
-        """Continue with the stream of (this seed, purpose, counters); the stream is made at the first draw."""
-        self._key: tuple[Any, ...] = (purpose, *counters)
+    def rekey(self, *key: Any) -> Generator:
+        """Continue with the stream of (this seed, *key), a purpose and counters; it is made at the first draw."""
+        self._key = key
         self._stream: np.random.Generator | None = None
         return self
 

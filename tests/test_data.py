@@ -14,6 +14,7 @@ from collections import namedtuple
 from itertools import chain
 from pathlib import Path
 
+import native_cases
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -880,7 +881,46 @@ def test_imports_stay_inside_their_layer():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level == 3:
                 found.add(node.module)
-    assert found <= {"random", "autograd.tensor"}
+    assert found <= {"random", "autograd.tensor", "backend.reference.embedding"}
+
+
+# memory of batches
+
+
+@native_cases.needs_native
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("collate_fn", [None, lambda samples: default_collate(samples)], ids=["rows", "collated"])
+def test_memory_of_batches_is_used_again(collate_fn, num_workers):
+    """In the threads of workers too."""
+    values = np.arange(60.0)[:, None] + np.zeros(2**16)
+    addresses = set()
+    for number, (batch,) in enumerate(DataLoader(TensorDataset(values), 2, num_workers=num_workers, collate_fn=collate_fn)):
+        assert np.array_equal(batch.array, values[2 * number : 2 * number + 2])
+        assert np._core.multiarray.get_handler_name(batch.array) == "dist_train"
+        addresses.add(batch.array.ctypes.data)
+    assert len(addresses) <= 4 + 3 * num_workers < 30
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_batch_that_is_kept_is_never_overwritten(num_workers):
+    values = np.arange(60.0)[:, None] + np.zeros(2**16)
+    views = [batch.array[1, ::2] for (batch,) in DataLoader(TensorDataset(values), 2, num_workers=num_workers)]
+    assert all((view == 2 * number + 1).all() for number, view in enumerate(views))
+
+
+def test_batch_at_is_looked_up_once_an_epoch():
+    class Lookups(Numbers):
+        lookups = 0
+
+        @property
+        def batch_at(self):
+            self.lookups += 1
+            return lambda indices: Tensor(indices)
+
+    loader = DataLoader(Lookups(9), 2)
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5], [6, 7], [8]]
+    assert loader.dataset.lookups == 1 and not loader.dataset.asked
+    assert len(list(loader)) == 5 and loader.dataset.lookups == 2
 
 
 # augmentation

@@ -20,7 +20,7 @@ ALLOWED = {
     "nn": {"autograd", "backend", "random"},
     "comm": {"backend"},
     "optim": {"backend", "autograd"},
-    "utils": {"random", "autograd"},
+    "utils": {"random", "autograd", "backend"},
     "vision": {"utils", "autograd", "backend"},
     "distributed": {"backend", "autograd", "nn", "optim", "utils", "comm", "random"},
     "checkpoint": {"comm"},

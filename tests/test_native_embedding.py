@@ -16,13 +16,18 @@ pytestmark = needs_native
 
 # rows, width, shape of the indices
 SHAPES = [(1, 1, (1,)), (7, 5, ()), (7, 16, (0,)), (256, 33, (3, 40)), (5, 3, (2, 0, 4)), (50, 24, (1000,)), (3000, 200, (2, 1500))]
+ARRAYS = [(9,), (7, 13), (30, 2, 5, 7)]
 
 
-def forward_case(rows: int, width: int, shape: tuple[int, ...], integers: str) -> Case:
+def forward_case(array: tuple[int, ...], shape: tuple[int, ...], integers: str, dtypes: tuple[str, ...] = ("float32", "float64")) -> Case:
+    """Indices of both signs."""
+
     def make(rng: np.random.Generator, dtype: Any) -> Any:
-        return [rng.standard_normal((rows, width)).astype(dtype), rng.integers(0, rows, shape, dtype=integers)], {}
+        values = np.asarray(10 * rng.standard_normal(array)).astype(dtype)
+        return [values, np.asarray(rng.integers(-array[0], array[0], shape, dtype=integers))], {}
 
-    return Case(f"{rows}-{width}-{shape}-{integers}", kernels.embedding, make, exact=True)
+    special = all(np.dtype(dtype).kind == "f" for dtype in dtypes)
+    return Case(f"{array}-{shape}-{integers}-{dtypes[0]}", kernels.take_rows, make, exact=True, dtypes=dtypes, special=special)
 
 
 def backward_case(rows: int, width: int, shape: tuple[int, ...], integers: str, padding: int | None) -> Case:
@@ -34,7 +39,9 @@ def backward_case(rows: int, width: int, shape: tuple[int, ...], integers: str, 
 
 
 CASES = [
-    *[forward_case(*shape, integers) for shape in SHAPES if shape[2] != () for integers in ("int32", "int64")],
+    *[forward_case((rows, width), shape, integers) for rows, width, shape in SHAPES for integers in ("int32", "int64")],
+    *[forward_case(array, (40,), "int64", (dtype,)) for array in ARRAYS for dtype in ("uint8", "bool", "int64", "float16", "complex64")],
+    forward_case((5, 4097), (9,), "int64"),  # nothing is fetched ahead
     *[backward_case(*shape, integers, padding) for shape in SHAPES for integers, padding in (("int32", None), ("int64", 0))],
 ]
 
@@ -64,23 +71,34 @@ def table(*shape: int, dtype: Any = "float32") -> Any:
 
 
 @pytest.mark.parametrize(
-    ("weight", "indices"),
+    ("array", "indices"),
     [
         (table(4, 3), np.array([4])),
-        (table(4, 3), np.array([-1])),
+        (table(4, 3), np.array([-5])),
         (table(4, 3), np.array([0], "int16")),
         (table(4, 3), np.array([0], "uint64")),
         (table(4, 3), np.array([0.0])),
-        (table(4, 3, 2), np.array([0])),
-        (table(4, 3, dtype="float16"), np.array([0])),
+        (table(4, 3), np.zeros(4, int)[::2]),
+        (table(4, 3, dtype=">f4"), np.array([0])),
+        (table(4, 3, dtype="U1"), np.array([0])),
+        (table(4, 3, dtype=object), np.array([0])),
+        (table(4, 3, dtype="M8[s]"), np.array([0])),
         (table(3, 4).T, np.array([0])),
+        (table(0, 4), np.zeros(0, int)),
+        (table(4, 0), np.array([0])),
+        (np.float32(1).reshape(()), np.array([0])),
+        (table(*[1] * 40), np.zeros((1,) * 26, int)),
     ],
-    ids=str,
+    ids=lambda argument: f"{argument.shape}-{argument.dtype}",
 )
-def test_declines(weight: Any, indices: Any) -> None:
-    assert kernels.embedding.overrides["numpy"](weight, indices) is NotImplemented
-    if weight.ndim == 2 and weight.flags.c_contiguous:
-        assert kernels.embedding_backward.overrides["numpy"](table(1, 3, dtype=weight.dtype), indices, 4, None) is NotImplemented
+def test_declines(array: Any, indices: Any) -> None:
+    assert kernels.take_rows.overrides["numpy"](array, indices) is NotImplemented
+
+
+@pytest.mark.parametrize("indices", [[4], [-1], np.array([0], "int16"), np.array([0], "uint64"), [0.0]], ids=str)
+def test_the_gradient_declines(indices: Any) -> None:
+    assert kernels.embedding_backward.overrides["numpy"](table(1, 3), np.asarray(indices), 4, None) is NotImplemented
+    assert kernels.embedding_backward.overrides["numpy"](table(1, 3, dtype="float16"), np.array([0]), 4, None) is NotImplemented
 
 
 @pytest.mark.parametrize(
@@ -90,6 +108,13 @@ def test_declines_what_it_cannot_write(out: Any) -> None:
     call = kernels.embedding_backward.overrides["numpy"]
     assert call(table(1, 3), np.array([0]), 4, None, out) is NotImplemented
     assert call(table(2, 3), np.array([0]), 4, None, None) is NotImplemented
+
+
+@pytest.mark.parametrize("index", [92, -93])
+@pytest.mark.parametrize("array", [table(92, 7), table(92, 14)[:, ::2], table(92)], ids=lambda array: str(array.strides))
+def test_rows_out_of_bounds(array: Any, index: int) -> None:
+    with pytest.raises(IndexError, match=f"index {index} is out of bounds for axis 0 with size 92"):
+        kernels.take_rows(array, np.full(16, index))
 
 
 def test_an_index_outside_is_an_error() -> None:

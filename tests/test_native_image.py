@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from native_cases import SITUATIONS, Case, check_case, needs_native
 
-from dist_train.backend.reference.image import normalized_rows
+from dist_train.backend.reference.image import normalized_samples
 
 pytestmark = needs_native
 
@@ -16,20 +16,21 @@ MNIST = [0.1307], [0.3081]
 COLOURS = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 
 
-def case(name: str, images: tuple[int, ...], values: Any, count: int = 5) -> Case:
-    """`values`: (mean, std) or None; indices of both signs."""
+def case(name: str, images: tuple[int, ...], values: Any, count: int = 5, targets: bool = True) -> Case:
+    """`values`: mean and std; indices of both signs."""
 
     def make(rng: np.random.Generator, dtype: Any) -> Any:
         pixels = rng.integers(0, 256, images, dtype=np.uint8)
         indices = rng.integers(-images[0], images[0], count if images[0] else 0)
-        return [pixels, indices, *(np.array(part, dtype) for part in values or [])], {}
+        return [pixels, indices, *(np.array(part, dtype) for part in values), rng.integers(0, 10, images[0]) if targets else None], {}
 
-    return Case(f"{name}-{images}", normalized_rows, make, exact=True, dtypes=("float32",))
+    return Case(f"{name}-{images}", normalized_samples, make, exact=True, dtypes=("float32",))
 
 
 CASES = [
     case("mnist", (7, 28, 28), MNIST, 200),
-    case("to_tensor", (7, 28, 28), None),
+    case("unchanged", (7, 28, 28), ([0.0], [1.0])),
+    case("no targets", (7, 28, 28), MNIST, targets=False),
     case("no images", (0, 28, 28), MNIST),
     case("no indices", (3, 28, 28), MNIST, 0),
     case("no pixels", (3, 0, 28), MNIST),
@@ -38,7 +39,7 @@ CASES = [
     case("fewer pixels than lanes", (3, 1, 7), MNIST),
     case("lanes and a rest", (3, 3, 9), MNIST),
     case("lines, lanes and a rest", (20, 9, 17), MNIST, 40),  # 153 = 2 * 64 + 16 + 8 + 1
-    case("long rows", (3, 66, 66), MNIST),  # nothing is fetched ahead
+    case("long rows", (3, 129, 129), MNIST),  # nothing is fetched ahead
     case("one channel", (3, 5, 9, 1), MNIST),
     case("three channels", (4, 32, 32, 3), COLOURS, 60),
     case("one mean for three channels", (4, 32, 32, 3), MNIST),
@@ -61,8 +62,8 @@ def test_every_pixel_with_many_constants() -> None:
     pixels, row = np.arange(256, dtype=np.uint8).reshape(1, 16, 16), np.zeros(1, np.int64)
     for mean, std in rng.uniform(-1, 1, (2000, 2)).astype(np.float32):
         values = np.array([mean]), np.array([std])
-        expected = normalized_rows.reference(np, pixels, row, *values)
-        assert normalized_rows(pixels, row, *values).tobytes() == expected.tobytes(), (mean, std)
+        expected = normalized_samples.reference(np, pixels, row, *values, None)
+        assert normalized_samples(pixels, row, *values, None)[0].tobytes() == expected[0].tobytes(), (mean, std)
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 15, 16, 17, 63, 64, 65, 80, 255, 784])
@@ -72,14 +73,8 @@ def test_every_pixel_at_every_place(size: int) -> None:
     rows = np.random.default_rng(0).permutation(256)
     for mean, std in zip([0.1307, 0.0, 0.5, -2.5], [0.3081, 1.0, 0.5, 3e-3]):
         values = np.array([mean], np.float32), np.array([std], np.float32)
-        assert normalized_rows(pixels, rows, *values).tobytes() == normalized_rows.reference(np, pixels, rows, *values).tobytes()
-
-
-def test_out() -> None:
-    pixels, rows = np.arange(2 * 6, dtype=np.uint8).reshape(2, 2, 3), np.array([1, 0, 1])
-    out = np.empty((3, 1, 2, 3), np.float32)
-    assert normalized_rows(pixels, rows, out=out) is out
-    assert np.array_equal(out, normalized_rows.reference(np, pixels, rows))
+        expected = normalized_samples.reference(np, pixels, rows, *values, None)
+        assert normalized_samples(pixels, rows, *values, None)[0].tobytes() == expected[0].tobytes()
 
 
 DECLINED: dict[str, Any] = {
@@ -91,12 +86,11 @@ DECLINED: dict[str, Any] = {
     "two-dimensional indices": {"indices": np.zeros((3, 1), np.int64)},
     "beyond the end": {"indices": np.array([0, 2])},
     "before the beginning": {"indices": np.array([0, -3])},
-    "mean without std": {"std": None},
     "double mean": {"mean": np.zeros(1)},
     "two means": {"mean": np.zeros(2, np.float32)},
-    "small out": {"out": np.empty((2, 1, 4, 4), np.float32)},
-    "double out": {"out": np.empty((3, 1, 4, 4))},
-    "read-only out": {"out": np.broadcast_to(np.float32(0), (3, 1, 4, 4))},
+    "two targets for three images": {"images": np.zeros((3, 4, 4), np.uint8)},
+    "32-bit targets": {"targets": np.zeros(2, np.int32)},
+    "every other target": {"targets": np.zeros(4, np.int64)[::2]},
 }
 
 
@@ -107,12 +101,14 @@ def test_declines(change: dict[str, Any]) -> None:
         "indices": np.zeros(3, np.int64),
         "mean": np.zeros(1, np.float32),
         "std": np.ones(1, np.float32),
+        "targets": np.zeros(2, np.int64),
     }
-    override = normalized_rows.overrides["numpy"]
+    override = normalized_samples.overrides["numpy"]
     assert override(**arguments) is not NotImplemented
     assert override(**(arguments | change)) is NotImplemented
 
 
 def test_an_index_out_of_bounds_is_an_error() -> None:
+    constants = np.zeros(1, np.float32), np.ones(1, np.float32)
     with pytest.raises(IndexError, match="index 2 is out of bounds for axis 0 with size 2"):
-        normalized_rows(np.zeros((2, 4, 4), np.uint8), np.array([0, 2]))
+        normalized_samples(np.zeros((2, 4, 4), np.uint8), np.array([0, 2]), *constants, np.zeros(2, np.int64))

@@ -33,14 +33,14 @@ class Kernel:
         self.overrides: dict[str, Callable[..., Any]] = {}
         self.__doc__ = reference.__doc__
 
-    def __call__(self, array: Any, *args: Any, **kwargs: Any) -> Any:
-        xp = np if type(array) is ndarray else array_module(array)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        xp = np if type(args[0]) is ndarray else array_module(args[0])
         override = self.overrides.get("numpy" if xp is np else "cupy")
         if override is not None:
-            result = override(array, *args, **kwargs)
+            result = override(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        return self.reference(xp, array, *args, **kwargs)
+        return self.reference(xp, *args, **kwargs)
 
     def override(self, library: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register a faster function for arrays of `library` ("numpy" or "cupy"); it may return NotImplemented."""

@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..autograd.tensor import Tensor
-from ..utils.data.dataset import Array, Dataset, take_rows
+from ..backend.reference.embedding import take_rows
+from ..backend.reference.image import normalized_samples
+from ..utils.data.dataset import Array, Dataset
 from .download import alone, download, write_atomically
 from .idx import read_idx
-from .transforms import on_rows
+from .transforms import normalization, on_rows
 
 Transform = Callable[[Any], Any]
 
@@ -71,12 +73,27 @@ class ImageDataset(Dataset[tuple[Any, Any]]):
             target if self.target_transform is None else self.target_transform(target),
         )
 
-    def batch_at(self, indices: Array) -> Any:
+    @property
+    def batch_at(self) -> Callable[[Array], Any]:
+        """`Dataset.batch_at`; a property, so that what holds for all batches of an epoch is found out once, when a loader looks it up."""
+        images, targets = _array(self.data), _array(self.targets)
+        constants = None if self.target_transform is not None else normalization(self.transform, images)
+        if constants is None:
+            return self._batch_at
+
+        def normalized(indices: Array) -> Any:
+            batch, labels = normalized_samples(images, indices, *constants, in_array)
+            return [Tensor(batch), Tensor(_rows(targets, indices) if labels is None else labels)]
+
+        in_array = targets if isinstance(targets, np.ndarray) else None
+        return normalized
+
+    def _batch_at(self, indices: Array) -> Any:
         if self.target_transform is not None:
             return NotImplemented
-        data = _array(self.data)
-        images = take_rows(data, indices) if self.transform is None else on_rows(self.transform, data, indices)
-        return NotImplemented if images is NotImplemented else [Tensor(images), Tensor(_rows(self.targets, indices))]
+        images, targets = _array(self.data), _array(self.targets)
+        batch = take_rows(images, indices) if self.transform is None else on_rows(self.transform, images, indices)
+        return NotImplemented if batch is NotImplemented else [Tensor(batch), Tensor(_rows(targets, indices))]
 
     def __repr__(self) -> str:
         lines = [f"Dataset {type(self).__name__}", f"Number of datapoints: {len(self)}", f"Root location: {self.root}"]
@@ -246,6 +263,4 @@ def _array(data: Any) -> Any:
 
 
 def _rows(targets: Any, indices: Array) -> Any:
-    if isinstance(targets, list):
-        return np.array([targets[index] for index in indices.tolist()])
-    return take_rows(_array(targets), indices)
+    return np.array([targets[index] for index in indices.tolist()]) if isinstance(targets, list) else targets[indices]

@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..autograd.tensor import Tensor
-from ..backend.reference.image import normalized_rows
-from ..utils.data.buffers import LEAST, empty
-from ..utils.data.dataset import take_rows
+from ..backend.reference.embedding import take_rows
 from ..utils.data.shortcut import shortcut
 
 Array = np.ndarray[Any, Any]
 OnBatch = Callable[[Array], Array]
-_UINT8 = np.dtype(np.uint8)
 
 
 class Compose:
@@ -123,31 +120,20 @@ class Lambda:
 
 def on_rows(transform: Any, images: Array, indices: Array) -> Any:
     """What `transform` makes of images[indices], as one array; NotImplemented where it takes single samples only."""
-    constants = _constants(transform)
-    if (
-        constants is not None
-        and type(images) is np.ndarray
-        and images.dtype is _UINT8
-        and images.ndim in (3, 4)
-        and images.flags.c_contiguous
-    ):
-        mean, channels = constants[0], 1 if images.ndim == 3 else images.shape[3]
-        if mean is None or len(mean) in (1, channels):
-            large = 4 * images.size * len(indices) >= LEAST * len(images)
-            out = empty((len(indices), channels, *images.shape[1:3]), np.float32) if large else None
-            return normalized_rows(images, indices, *constants, out)
     on_batch = shortcut(transform, "on_batch", "__call__")
     return NotImplemented if on_batch is None else on_batch(take_rows(images, indices))
 
 
-def _constants(transform: Any) -> tuple[Array | None, Array | None] | None:
-    """Mean and deviation of a `ToTensor` and the `Normalize` that may follow it; None for any other transform."""
+def normalization(transform: Any, images: Any) -> tuple[Array, Array] | None:
+    """The channels' mean and deviation, where `transform` is a `ToTensor`, alone or before a `Normalize`, of uint8 `images`; else None."""
     steps: list[Any] = transform.transforms if type(transform) is Compose else [transform]
-    if not steps or type(steps[0]) is not ToTensor or len(steps) > 2:
+    kinds = [type(step) for step in steps]
+    if kinds not in ([ToTensor], [ToTensor, Normalize]):
         return None
-    if len(steps) == 1:
-        return None, None
-    return steps[1].constants if type(steps[1]) is Normalize else None
+    if type(images) is not np.ndarray or images.dtype != np.uint8 or images.ndim not in (3, 4) or not images.flags.c_contiguous:
+        return None
+    mean, deviation = steps[1].constants if len(steps) == 2 else (np.zeros(1, np.float32), np.ones(1, np.float32))
+    return (mean, deviation) if len(mean) in (1, *images.shape[3:]) else None
 
 
 def _in_turn(functions: Sequence[Callable[[Any], Any]], value: Any) -> Any:

@@ -1,48 +1,32 @@
-#include "array.h"
+#include "indices.h"
 #define DT_HEADER "embedding.h"
 #include "each_isa.h"
 
 using namespace nb::literals;
 
-// Makes `call` with a value of the indices' type.
-template <class Call>
-static auto by_index_type(const Array& indices, const Call& call) {
-  return PyArray_ITEMSIZE(reinterpret_cast<PyArrayObject*>(indices.object())) == 4 ? call(std::int32_t()) : call(std::int64_t());
-}
-
-static bool indices_suit(const Array& indices) {
-  return indices.contiguous() && PyTypeNum_ISSIGNED(indices.type()) && PyTypeNum_ISINTEGER(indices.type()) &&
-         PyArray_ITEMSIZE(reinterpret_cast<PyArrayObject*>(indices.object())) >= 4;
-}
-
-// Whether all indices are rows of a table.
-static bool indices_within(const Array& indices, Index num_rows) {
-  return by_index_type(indices, [&](auto zero) {
-    using I = decltype(zero);
-    return DT_CALL(all_within, indices.size(), indices.data<const I>(), num_rows);
-  });
-}
-
-static nb::object embedding(Array weight, Array indices) {
-  if (!all_floating({&weight}) || weight.ndim() != 2 || !weight.size() || !indices_suit(indices) || indices.ndim() >= 31) return declined();
-  if (!indices_within(indices, weight.shape(0))) return declined();
-  npy_intp dims[32];
-  for (int axis = 0; axis < indices.ndim(); ++axis) dims[axis] = indices.shape(axis);
-  dims[indices.ndim()] = weight.shape(1);
-  nb::object rows = nb::steal(PyArray_SimpleNew(indices.ndim() + 1, dims, weight.type()));
+static nb::object take_rows(Array array, Array indices) {
+  const bool plain = PyTypeNum_ISNUMBER(array.type()) || PyTypeNum_ISBOOL(array.type());
+  if (!array.contiguous() || !plain || array.ndim() < 1 || !array.size() || !are_indices(indices)) return declined();
+  npy_intp dims[NPY_MAXDIMS];
+  int ndim = 0;
+  if (indices.ndim() + array.ndim() - 1 > NPY_MAXDIMS || !all_within(indices, -array.shape(0), array.shape(0))) return declined();
+  for (int axis = 0; axis < indices.ndim(); ++axis) dims[ndim++] = indices.shape(axis);
+  for (int axis = 1; axis < array.ndim(); ++axis) dims[ndim++] = array.shape(axis);
+  nb::object result = nb::steal(PyArray_SimpleNew(ndim, dims, array.type()));
+  if (!result.is_valid()) nb::raise_python_error();
+  const Index row_bytes = PyArray_NBYTES(reinterpret_cast<PyArrayObject*>(array.object())) / array.shape(0);
   by_index_type(indices, [&](auto zero) {
     using I = decltype(zero);
-    const Unlocked unlocked(view(rows).size());
-    const Index row_bytes = weight.shape(1) * (weight.is_float32() ? 4 : 8);
-    DT_CALL(embedding, indices.size(), indices.data<const I>(), weight.data<const char>(), row_bytes, view(rows).data<char>());
+    const Unlocked unlocked(indices.size() * row_bytes / 8);
+    DT_CALL(take_rows, indices.size(), indices.data<const I>(), array.shape(0), array.data<const char>(), row_bytes, view(result).data<char>());
   });
-  return rows;
+  return result;
 }
 
 static nb::object embedding_backward(Array gradient, Array indices, Index num_rows, nb::object padding, Array out) {
-  if (!all_floating({&gradient, &out}) || !indices_suit(indices) || gradient.ndim() < 1) return declined();
+  if (!all_floating({&gradient, &out}) || !are_indices(indices) || gradient.ndim() < 1) return declined();
   const Index width = gradient.shape(-1);
-  if (num_rows < 1 || width < 1 || gradient.size() != indices.size() * width || !indices_within(indices, num_rows)) return declined();
+  if (num_rows < 1 || width < 1 || gradient.size() != indices.size() * width || !all_within(indices, 0, num_rows)) return declined();
   if (out && (!out.writeable() || out.ndim() != 2 || out.shape(0) != num_rows || out.shape(1) != width)) return declined();
   nb::object result = out ? nb::borrow(out.object()) : empty({num_rows, width}, gradient.type());
   const Index skipped = padding.is_none() ? -1 : nb::cast<Index>(padding);
@@ -60,7 +44,7 @@ static nb::object embedding_backward(Array gradient, Array indices, Index num_ro
 }
 
 void bind_embedding(nb::module_& module) {
-  module.def("embedding", &embedding, "weight"_a, "indices"_a);
+  module.def("take_rows", &take_rows, "array"_a, "indices"_a);
   module.def("embedding_backward", &embedding_backward, "gradient"_a, "indices"_a, "num_rows"_a, "padding_index"_a.none(),
              "out"_a.none() = nb::none());
 }

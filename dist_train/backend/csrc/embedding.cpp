@@ -1,25 +1,19 @@
 #include <cstddef>
 
+#include "ahead.h"
 #include "embedding.h"
-#include "kernel.h"
 
 namespace DT_ISA {
 
 template <class I>
-bool all_within(Index count, const I* indices, Index num_rows) {
-  I lowest = 0, highest = 0;
-  for (Index i = 0; i < count; ++i) {
-    lowest = min(lowest, indices[i]);
-    highest = max(highest, indices[i]);
-  }
-  return lowest >= 0 && Index(highest) < num_rows;
-}
-
-template <class I>
-void embedding(Index count, const I* indices, const char* table, Index row_bytes, char* rows) {
-  const Index grain = max(Index(1), 65536 / row_bytes);
-  parallel_for(count, grain, [=](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) __builtin_memcpy(rows + i * row_bytes, table + Index(indices[i]) * row_bytes, std::size_t(row_bytes));
+void take_rows(Index count, const I* indices, Index num_rows, const char* table, Index row_bytes, char* rows) {
+  const auto row = [=](Index i) { return table + (indices[i] < 0 ? indices[i] + num_rows : Index(indices[i])) * row_bytes; };
+  parallel_for(count, max(Index(1), 65536 / row_bytes), [=](Index begin, Index end) {
+    for_rows_ahead(begin, end, row_bytes, row, [=](Index i, const Ahead& ahead) {
+      for (Index k = 0; k < row_bytes; k += cache_line) fetch(ahead, k);
+      fetch(ahead, row_bytes - 1);
+      __builtin_memcpy(rows + i * row_bytes, row(i), std::size_t(row_bytes));
+    });
   });
 }
 
@@ -41,8 +35,7 @@ void embedding_backward(Index count, const I* indices, const T* gradient, Index 
 }
 
 #define INSTANTIATE(I)                                                                                                \
-  template bool all_within<I>(Index, const I*, Index);                                                                \
-  template void embedding<I>(Index, const I*, const char*, Index, char*);                                             \
+  template void take_rows<I>(Index, const I*, Index, const char*, Index, char*);                                      \
   template void embedding_backward<float, I>(Index, const I*, const float*, Index, Index, Index, float*);             \
   template void embedding_backward<double, I>(Index, const I*, const double*, Index, Index, Index, double*);
 INSTANTIATE(std::int32_t)

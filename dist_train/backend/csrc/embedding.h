@@ -1,12 +1,9 @@
-// Rows of a table, and their gradient; see reference/embedding.py. Rows have `width` elements of T (for the forward, any type of that size).
+// Rows of a table, and their gradient; see reference/embedding.py.
 namespace DT_ISA {
 
-// Whether all indices lie in [0, num_rows).
+// rows[i] = table[indices[i]]; indices lie within ±num_rows, negative ones count from the end.
 template <class I>
-bool all_within(std::ptrdiff_t count, const I* indices, std::ptrdiff_t num_rows);
-
-template <class I>
-void embedding(std::ptrdiff_t count, const I* indices, const char* table, std::ptrdiff_t row_bytes, char* rows);
+void take_rows(std::ptrdiff_t count, const I* indices, std::ptrdiff_t num_rows, const char* table, std::ptrdiff_t row_bytes, char* rows);
 
 // result[row] = the sum of the gradients of `row`, in the order in which they occur; 0 for `padding` (-1: none).
 template <class T, class I>

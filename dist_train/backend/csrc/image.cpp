@@ -1,4 +1,4 @@
-#include "kernel.h"
+#include "ahead.h"
 #include "image.h"
 
 #if defined(__AVX2__)
@@ -7,20 +7,11 @@
 
 namespace DT_ISA {
 
-static constexpr Index line = 64;           // bytes of a line of the cache
-static constexpr Index later = 9, soon = 3; // so many images before it is needed, one is fetched into the second cache, and then into the first
-static constexpr Index most_ahead = 4096;   // longer rows the processor fetches by itself
-
 // The arithmetic of one channel. Divisions are the slow part: a quotient is also the product with the reciprocal, given as the sum of two
 // floats, wherever that has the same bits for all 256 values of a pixel (`products`).
 struct Channel {
   float mean, deviation, inverse, inverse_rest;
   bool products;
-};
-
-// Images that come after the one that is worked on. A processor drops a fetch where too many are on their way, so there are two of each line.
-struct Ahead {
-  const std::uint8_t *soon, *later;
 };
 
 static constexpr float inverse255 = 1.0f / 255.0f;
@@ -42,10 +33,14 @@ static inline float by_products(float pixel, const Channel& c) {
 #if defined(__AVX512F__)
 static constexpr Index lanes = 16;
 
+// p / 255 is 0.pppp... to the base 256, and of its first four digits a float holds all bits but as many as p has. Those are p itself, at least
+// half a unit, with more to follow: rounding up is rounding to nearest.
 static inline void multiply_lanes(const std::uint8_t* pixels, float* out, const Channel& c) {
-  const __m512 pixel = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels))));
-  const __m512 rest = _mm512_mul_ps(pixel, _mm512_set1_ps(inverse255_rest));
-  const __m512 x = _mm512_sub_ps(_mm512_fmadd_ps(pixel, _mm512_set1_ps(inverse255), rest), _mm512_set1_ps(c.mean));
+  const __m512i four_times = _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a, 0x09090909, 0x08080808,
+                                              0x07070707, 0x06060606, 0x05050505, 0x04040404, 0x03030303, 0x02020202, 0x01010101, 0);
+  const __m512i pixel = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels)));
+  const __m512 digits = _mm512_cvt_roundepu32_ps(_mm512_shuffle_epi8(pixel, four_times), _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+  const __m512 x = _mm512_fmsub_ps(digits, _mm512_set1_ps(0x1p-32f), _mm512_set1_ps(c.mean));
   _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(c.inverse), _mm512_mul_ps(x, _mm512_set1_ps(c.inverse_rest))));
 }
 #elif defined(__AVX2__)
@@ -63,17 +58,12 @@ static constexpr Index lanes = 1;
 static inline void multiply_lanes(const std::uint8_t* pixels, float* out, const Channel& c) { *out = by_products(float(int(*pixels)), c); }
 #endif
 
-static inline void fetch(const Ahead& ahead, Index i) {
-  __builtin_prefetch(ahead.later + i, 0, 2);
-  __builtin_prefetch(ahead.soon + i, 0, 3);
-}
-
 static void multiply(const std::uint8_t* pixels, float* out, Index size, const Channel& channel, const Ahead& ahead) {
   const Channel c = channel;  // of our own: the constants stay in registers, whatever `out` is
-  const Index lines = size / line * line, whole = size / lanes * lanes;
-  for (Index i = 0; i < lines; i += line) {
+  const Index lines = size / cache_line * cache_line, whole = size / lanes * lanes;
+  for (Index i = 0; i < lines; i += cache_line) {
     fetch(ahead, i);
-    for (Index k = i; k < i + line; k += lanes) multiply_lanes(pixels + k, out + k, c);
+    for (Index k = i; k < i + cache_line; k += lanes) multiply_lanes(pixels + k, out + k, c);
   }
   fetch(ahead, size - 1);
   for (Index i = lines; i < whole; i += lanes) multiply_lanes(pixels + i, out + i, c);
@@ -84,7 +74,7 @@ static bool same_products(const Channel& c) {
   std::uint8_t pixels[256];
   float products[256], quotients[256];
   for (int i = 0; i < 256; ++i) pixels[i] = std::uint8_t(i);
-  multiply(pixels, products, 256, c, {pixels, pixels});
+  multiply(pixels, products, 256, c, none_ahead(pixels));
   divide(pixels, quotients, 256, c);
   return __builtin_memcmp(products, quotients, sizeof products) == 0;
 }
@@ -120,24 +110,27 @@ static void normalize_every(const std::uint8_t* pixels, Index step, float* out, 
       for (Index i = 0; i < length; ++i) own[i] = from[3 * i];
     else
       for (Index i = 0; i < length; ++i) own[i] = from[step * i];
-    normalize(own, out + begin, length, c, {own, own});
+    normalize(own, out + begin, length, c, none_ahead(own));
   }
 }
 
-void normalized_rows(Index count, Index num_images, Index pixels, Index channels, const std::uint8_t* images, const std::int64_t* indices,
-                     const float* mean, Index mean_step, const float* deviation, Index deviation_step, float* out) {
+void normalized_samples(Index count, Index num_images, Index pixels, Index channels, const std::uint8_t* images, const std::int64_t* indices,
+                        const float* mean, Index mean_step, const float* deviation, Index deviation_step, float* out,
+                        const std::int64_t* targets, std::int64_t* labels) {
   Channel each[most_channels];
   for (Index k = 0; k < channels; ++k) each[k] = channel_of(mean[k * mean_step], deviation[k * deviation_step]);
   const Index size = pixels * channels;
-  const auto image = [=](Index i) { return images + (indices[i] < 0 ? indices[i] + num_images : indices[i]) * size; };
-  const auto after = [=](Index i, Index images) { return image(size <= most_ahead ? min(i + images, count - 1) : i); };
+  const auto index = [=](Index i) { return indices[i] < 0 ? indices[i] + num_images : indices[i]; };
+  const auto image = [=](Index i) { return images + index(i) * size; };
   parallel_for(count, max(Index(1), Index(1 << 18) / max(Index(1), size)), [=, &each](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) {
+    for_rows_ahead(begin, end, size, image, [=, &each](Index i, const Ahead& ahead) {
+      if (targets) __builtin_prefetch(targets + index(i), 0, 2);
       if (channels == 1)
-        normalize(image(i), out + i * size, size, each[0], {after(i, soon), after(i, later)});
+        normalize(image(i), out + i * size, size, each[0], ahead);
       else
         for (Index k = 0; k < channels; ++k) normalize_every(image(i) + k, channels, out + i * size + k * pixels, pixels, each[k]);
-    }
+    });
+    for (Index i = begin; i < end && targets; ++i) labels[i] = targets[index(i)];
   });
 }
 

@@ -3,4 +3,4 @@
 from .. import _native
 from ..reference import image
 
-image.normalized_rows.override("numpy")(_native.normalized_rows)
+image.normalized_samples.override("numpy")(_native.normalized_samples)

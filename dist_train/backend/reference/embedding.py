@@ -9,9 +9,11 @@ from ..kernels import kernel
 
 
 @kernel
-def embedding(xp: ModuleType, weight: Array, indices: Array) -> Array:
-    """weight[indices]: (rows, width) and any shape of integers → (*shape, width)."""
-    return weight.take(indices, axis=0)
+def take_rows(xp: ModuleType, array: Array, indices: Array) -> Array:
+    """array[indices]: (rows, ...) and any shape of integers → (*shape, ...). IndexError for an index outside ±rows."""
+    if array.ndim == 1 or not array.flags.c_contiguous:
+        return array[indices]  # `take` is the faster one for rows, but would first copy all of an array that is not contiguous
+    return array.take(indices, axis=0)
 
 
 @kernel

@@ -9,16 +9,17 @@ from ..kernels import kernel
 
 
 @kernel
-def normalized_rows(xp: ModuleType, images: Array, indices: Array, mean: Array = None, std: Array = None, out: Array = None) -> Array:
-    """(images[indices] / 255 - mean) / std: uint8 (N, H, W) or (N, H, W, C) → float32 (len(indices), C, H, W), in `out` where it is given.
+def normalized_samples(
+    xp: ModuleType, images: Array, indices: Array, mean: Array, std: Array, targets: Array | None
+) -> tuple[Array, Array | None]:
+    """(images[indices] / 255 - mean) / std, and targets[indices] where there are targets.
 
-    mean, std: float32, one value or one for each channel; None for both leaves the values in [0, 1].
+    uint8 (N, H, W) or (N, H, W, C) and (N,) → float32 (len(indices), C, H, W) and (len(indices),); mean, std: float32, one value or one
+    for each channel.
     """
     rows = images.take(indices, axis=0)
     rows = rows[:, None] if rows.ndim == 3 else rows.transpose(0, 3, 1, 2)
-    out = xp.empty(rows.shape, xp.float32) if out is None else out
-    xp.divide(rows, xp.float32(255), out=out)  # one pass: the conversion happens in the division's buffer
-    if mean is not None:
-        out -= mean[:, None, None]
-        out /= std[:, None, None]
-    return out
+    rows = xp.divide(rows, xp.float32(255), dtype=xp.float32, order="C")  # one pass: the conversion happens in the division's buffer
+    rows -= mean[:, None, None]
+    rows /= std[:, None, None]
+    return rows, None if targets is None else targets[indices]

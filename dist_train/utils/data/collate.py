@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from .buffers import empty
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -62,15 +61,7 @@ def _stack(arrays: list[Any]) -> Tensor:
     shapes = [array.shape for array in arrays]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(_ragged("shapes", shapes))
-    return Tensor(np.stack(arrays, out=_memory_for(arrays)))
-
-
-def _memory_for(arrays: list[Any]) -> Any:
-    """An array for the stack of arrays of one shape; None where NumPy has to find its type."""
-    dtype = arrays[0].dtype
-    if any(type(array) is not np.ndarray or array.dtype != dtype for array in arrays):
-        return None
-    return empty((len(arrays), *arrays[0].shape), dtype)
+    return Tensor(np.stack(arrays))
 
 
 def _ragged(what: str, found: list[Any]) -> str:

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ...autograd.tensor import Tensor
+from ...backend.reference.embedding import take_rows
 from ...random import Generator, default_generator, stream
-from .buffers import LEAST, empty
 from .shortcut import shortcut
 
 T_co = TypeVar("T_co", covariant=True)
@@ -37,7 +37,7 @@ class Dataset(Generic[T_co]):
     def batch_at(self, indices: Array) -> Any:
         """The collated batch of the samples at `indices` (integers), with the bits that `default_collate` would give.
 
-        Returns NotImplemented where only `__getitem__` can serve.
+        Returns NotImplemented where only `__getitem__` can serve. A loader looks the method up once an epoch.
         """
         return NotImplemented
 
@@ -92,10 +92,10 @@ class Subset(Dataset[T_co]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batch_at(self, indices: Array) -> Any:
-        batch_at = shortcut(self.dataset, "batch_at", "__getitem__")
-        own = _integer_array(self.indices)
-        return NotImplemented if batch_at is None or own is None else batch_at(own[indices])
+    @property
+    def batch_at(self) -> Callable[[Array], Any]:
+        batch_at, own = shortcut(self.dataset, "batch_at", "__getitem__"), _integer_array(self.indices)
+        return lambda indices: NotImplemented if batch_at is None or own is None else batch_at(own[indices])
 
 
 class ConcatDataset(Dataset[T_co]):
@@ -133,21 +133,6 @@ def random_split(dataset: Dataset[T_co], lengths: Sequence[int | float], generat
     seed = (generator or default_generator).initial_seed()
     order = stream(seed, "split", *sizes).permutation(sum(sizes))
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
-
-
-def take_rows(array: Any, indices: Array) -> Any:
-    """`array[indices]`: a copy of these rows."""
-    if array.ndim == 1 or not array.flags.c_contiguous:
-        return array[indices]  # take is the faster one for rows, but would first copy all of an array that is not contiguous
-    small = array.nbytes * len(indices) < LEAST * len(array)
-    if small or type(array) is not np.ndarray or not _all_within(indices, len(array)):
-        return array.take(indices, axis=0)
-    out = empty((len(indices), *array.shape[1:]), array.dtype)
-    return array.take(indices, axis=0, out=out, mode="wrap")  # other modes fill a copy of `out` first
-
-
-def _all_within(indices: Array, length: int) -> bool:
-    return bool(len(indices) and -length <= indices.min() and indices.max() < length)
 
 
 def _split_sizes(total: int, lengths: Sequence[int | float]) -> list[int]:

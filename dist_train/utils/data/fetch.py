@@ -14,13 +14,14 @@ Collate = Callable[[Any], Any]
 
 
 class Fetch:
-    """Called with indices, an integer array or a list of whatever the data set takes as an index: the batch of these samples."""
+    """Makes batches of a data set's samples."""
 
     def __init__(self, dataset: Any, collate: Collate) -> None:
         self._dataset, self._collate = dataset, collate
         self._batch_at: Any = shortcut(dataset, "batch_at", "__getitem__") if collate is default_collate else None
 
-    def __call__(self, indices: Any) -> Any:
+    def batch_of(self, indices: Any) -> Any:
+        """The batch of the samples at `indices`, an integer array or a list of whatever the data set takes as an index."""
         batch = NotImplemented
         if self._batch_at is not None:
             try:

@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import Any
 
 from ...random import Generator, default_generator, drawing_from
-from .buffers import Buffers
 from .collate import default_collate, default_convert
 from .dataset import IterableDataset
 from .distributed import DistributedSampler
@@ -45,8 +44,7 @@ class DataLoader:
     **Augmentation.** What a data set draws with `dist_train`'s random functions while it loads comes from a stream keyed by
     seed, epoch and micro-batch: the same in any thread, on any rank and after resuming.
 
-    **Speed.** A data set with `batch_at` (tensors, MNIST, …) and no `collate_fn` is read by one indexed copy per
-    batch. The memory of a batch of a MiB or more is used again as soon as nobody refers to the batch, or to any view of it.
+    **Speed.** A data set with `batch_at` (tensors, MNIST, …) and no `collate_fn` is read by one indexed copy per batch.
 
     Raises ValueError for arguments that exclude each other.
     """
@@ -157,7 +155,7 @@ class DataLoader:
 
     def _loaded(self, pieces: Iterator[MicroBatch], epoch: int) -> Iterator[MicroBatch]:
         depth = self.num_workers * (self.prefetch_factor or 2)
-        load = Loading(self._maker(), self.seed, epoch, Buffers(depth + self.num_workers + 2))
+        load = Loading(self._maker(), self.seed, epoch).load
         if not self.num_workers:
             return map(load, pieces)
         num_workers = 1 if self._streams else self.num_workers
@@ -169,7 +167,7 @@ class DataLoader:
         if self._streams:
             return lambda samples: collate_samples(samples if self._batched else samples[0], self.collate_fn)
         if self._batched:
-            return Fetch(self.dataset, self.collate_fn)
+            return Fetch(self.dataset, self.collate_fn).batch_of
         return lambda index: collate_samples(samples_at(self.dataset, index)[0], self.collate_fn, index)
 
     # where in the data we are

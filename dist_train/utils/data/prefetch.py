@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any
@@ -108,7 +109,9 @@ class _Workers:
         self._closed = False
         self._patience = patience
         self._threads = [
-            threading.Thread(target=self._work, args=(i, init), name=f"dist_train loader {i}", daemon=True) for i in range(number)
+            # in our context, which holds the allocator of arrays
+            threading.Thread(target=copy_context().run, args=(self._work, i, init), name=f"dist_train loader {i}", daemon=True)
+            for i in range(number)
         ]
         for thread in self._threads:
             thread.start()
