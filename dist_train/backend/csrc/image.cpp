@@ -34,14 +34,16 @@ static inline float by_products(float pixel, const Channel& c) {
 static constexpr Index lanes = 16;
 
 // p / 255 is 0.pppp... to the base 256, and of its first four digits a float holds all bits but as many as p has. Those are p itself, at least
-// half a unit, with more to follow: rounding up is rounding to nearest.
+// half a unit, with more to follow: rounding up is rounding to nearest. The digits stay an integer, 2^32 times the quotient, and the powers of
+// two go into the constants: a subtraction and two products are left, which run in units of their own.
 static inline void multiply_lanes(const std::uint8_t* pixels, float* out, const Channel& c) {
   const __m512i four_times = _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a, 0x09090909, 0x08080808,
                                               0x07070707, 0x06060606, 0x05050505, 0x04040404, 0x03030303, 0x02020202, 0x01010101, 0);
   const __m512i pixel = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels)));
   const __m512 digits = _mm512_cvt_roundepu32_ps(_mm512_shuffle_epi8(pixel, four_times), _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
-  const __m512 x = _mm512_fmsub_ps(digits, _mm512_set1_ps(0x1p-32f), _mm512_set1_ps(c.mean));
-  _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(c.inverse), _mm512_mul_ps(x, _mm512_set1_ps(c.inverse_rest))));
+  const __m512 x = _mm512_sub_ps(digits, _mm512_set1_ps(c.mean * 0x1p32f));
+  const __m512 rest = _mm512_mul_ps(x, _mm512_set1_ps(c.inverse_rest * 0x1p-32f));
+  _mm512_storeu_ps(out, _mm512_fmadd_ps(x, _mm512_set1_ps(c.inverse * 0x1p-32f), rest));
 }
 #elif defined(__AVX2__)
 static constexpr Index lanes = 8;
