@@ -110,6 +110,24 @@ def test_declines_what_it_cannot_write(out: Any) -> None:
     assert call(table(2, 3), np.array([0]), 4, None, None) is NotImplemented
 
 
+@pytest.mark.parametrize(
+    "following",
+    [[], [3, -7, 0], list(range(7)) * 3, [7], [-8], [2, 2**62, -(2**62)]],
+    ids=lambda following: f"{len(following)}-{following[:1]}",
+)
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_slice_of_an_order(before: int, following: list[int]) -> None:
+    """What comes after the slice, and may lie outside, is at most fetched."""
+    array = np.arange(7 * 300.0).reshape(7, 300)
+    order = np.array([5] * before + [1, -1, 4] + following)
+    for indices in (
+        order[before : before + 3],
+        order.view("V8")[before:].view(np.int64)[:3],
+        np.frombuffer(order.tobytes(), np.int64)[before:][:3],
+    ):
+        assert np.array_equal(kernels.take_rows.overrides["numpy"](array, indices), array[[1, -1, 4]])
+
+
 @pytest.mark.parametrize("index", [92, -93])
 @pytest.mark.parametrize("array", [table(92, 7), table(92, 14)[:, ::2], table(92)], ids=lambda array: str(array.strides))
 def test_rows_out_of_bounds(array: Any, index: int) -> None:

@@ -24,12 +24,13 @@ static inline void fetch(const Ahead& ahead, Index offset) {
 }
 
 // Calls work(i, ahead) for i in [begin, end), where row(i) is the address of a row of `bytes` bytes; `work` is to fetch `ahead` line by line.
+// Rows up to `known`, at least `end`, can be fetched: those after the end are what the next call is about.
 template <class Row, class Work>
-static inline void for_rows_ahead(Index begin, Index end, Index bytes, const Row& row, const Work& work) {
+static inline void for_rows_ahead(Index begin, Index end, Index known, Index bytes, const Row& row, const Work& work) {
   const bool worthwhile = bytes <= longest_ahead;
   for (Index i = begin; i < min(begin + earliest, end) && worthwhile; ++i)
     for (Index k = 0; k < bytes; k += cache_line) __builtin_prefetch(row(i) + k, 0, 2);
-  const auto after = [=](Index i, Index rows) { return row(worthwhile ? min(i + rows, end - 1) : i); };
+  const auto after = [=](Index i, Index rows) { return row(worthwhile ? min(i + rows, known - 1) : i); };
   for (Index i = begin; i < end; ++i) work(i, Ahead{after(i, earliest), after(i, later), after(i, soon)});
 }
 

@@ -14,11 +14,12 @@ static nb::object take_rows(Array array, Array indices) {
   for (int axis = 1; axis < array.ndim(); ++axis) dims[ndim++] = array.shape(axis);
   nb::object result = nb::steal(PyArray_SimpleNew(ndim, dims, array.type()));
   if (!result.is_valid()) nb::raise_python_error();
+  const Index known = indices.size() + num_following(indices, -array.shape(0), array.shape(0));
   const Index row_bytes = PyArray_NBYTES(reinterpret_cast<PyArrayObject*>(array.object())) / array.shape(0);
   by_index_type(indices, [&](auto zero) {
     using I = decltype(zero);
     const Unlocked unlocked(indices.size() * row_bytes / 8);
-    DT_CALL(take_rows, indices.size(), indices.data<const I>(), array.shape(0), array.data<const char>(), row_bytes, view(result).data<char>());
+    DT_CALL(take_rows, indices.size(), known, indices.data<const I>(), array.shape(0), array.data<const char>(), row_bytes, view(result).data<char>());
   });
   return result;
 }

@@ -18,12 +18,13 @@ static nb::object normalized_samples(Array images, Array indices, Array mean, Ar
   const Index pixels = images.shape(1) * images.shape(2);
   if (channels > base::most_channels || !per_channel(mean, channels) || !per_channel(std, channels)) return declined();
   if (!all_within(indices, -num_images, num_images)) return declined();
+  const Index known = count + num_following(indices, -num_images, num_images);
   if (targets && !(is_vector(targets, NPY_INT64) && targets.size() == num_images)) return declined();
   nb::object rows = empty({count, channels, images.shape(1), images.shape(2)}, NPY_FLOAT32);
   nb::object labels = targets ? empty({count}, NPY_INT64) : nb::none();
   {
     Unlocked unlocked(count * channels * pixels);
-    DT_CALL(normalized_samples, count, num_images, pixels, channels, images.data<std::uint8_t>(), indices.data<std::int64_t>(),
+    DT_CALL(normalized_samples, count, known, num_images, pixels, channels, images.data<std::uint8_t>(), indices.data<std::int64_t>(),
             mean.data<float>(), mean.size() > 1, std.data<float>(), std.size() > 1, view(rows).data<float>(),
             targets ? targets.data<std::int64_t>() : nullptr, targets ? view(labels).data<std::int64_t>() : nullptr);
   }

@@ -6,10 +6,10 @@
 namespace DT_ISA {
 
 template <class I>
-void take_rows(Index count, const I* indices, Index num_rows, const char* table, Index row_bytes, char* rows) {
+void take_rows(Index count, Index known, const I* indices, Index num_rows, const char* table, Index row_bytes, char* rows) {
   const auto row = [=](Index i) { return table + (indices[i] < 0 ? indices[i] + num_rows : Index(indices[i])) * row_bytes; };
   parallel_for(count, max(Index(1), 65536 / row_bytes), [=](Index begin, Index end) {
-    for_rows_ahead(begin, end, row_bytes, row, [=](Index i, const Ahead& ahead) {
+    for_rows_ahead(begin, end, known, row_bytes, row, [=](Index i, const Ahead& ahead) {
       for (Index k = 0; k < row_bytes; k += cache_line) fetch(ahead, k);
       fetch(ahead, row_bytes - 1);
       __builtin_memcpy(rows + i * row_bytes, row(i), std::size_t(row_bytes));
@@ -35,7 +35,7 @@ void embedding_backward(Index count, const I* indices, const T* gradient, Index 
 }
 
 #define INSTANTIATE(I)                                                                                                \
-  template void take_rows<I>(Index, const I*, Index, const char*, Index, char*);                                      \
+  template void take_rows<I>(Index, Index, const I*, Index, const char*, Index, char*);                               \
   template void embedding_backward<float, I>(Index, const I*, const float*, Index, Index, Index, float*);             \
   template void embedding_backward<double, I>(Index, const I*, const double*, Index, Index, Index, double*);
 INSTANTIATE(std::int32_t)

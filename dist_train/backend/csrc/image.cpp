@@ -116,7 +116,7 @@ static void normalize_every(const std::uint8_t* pixels, Index step, float* out, 
   }
 }
 
-void normalized_samples(Index count, Index num_images, Index pixels, Index channels, const std::uint8_t* images, const std::int64_t* indices,
+void normalized_samples(Index count, Index known, Index num_images, Index pixels, Index channels, const std::uint8_t* images, const std::int64_t* indices,
                         const float* mean, Index mean_step, const float* deviation, Index deviation_step, float* out,
                         const std::int64_t* targets, std::int64_t* labels) {
   Channel each[most_channels];
@@ -125,7 +125,7 @@ void normalized_samples(Index count, Index num_images, Index pixels, Index chann
   const auto index = [=](Index i) { return indices[i] < 0 ? indices[i] + num_images : indices[i]; };
   const auto image = [=](Index i) { return images + index(i) * size; };
   parallel_for(count, max(Index(1), Index(1 << 18) / max(Index(1), size)), [=, &each](Index begin, Index end) {
-    for_rows_ahead(begin, end, size, image, [=, &each](Index i, const Ahead& ahead) {
+    for_rows_ahead(begin, end, known, size, image, [=, &each](Index i, const Ahead& ahead) {
       if (targets) __builtin_prefetch(targets + index(i), 0, 2);
       if (channels == 1)
         normalize(image(i), out + i * size, size, each[0], ahead);

@@ -14,12 +14,30 @@ auto by_index_type(const Array& indices, const Call& call) {
   return PyArray_ITEMSIZE(reinterpret_cast<PyArrayObject*>(indices.object())) == 4 ? call(std::int32_t()) : call(std::int64_t());
 }
 
-// Whether all indices lie in [lowest, end).
+// Whether `count` indices lie in [lowest, end).
+template <class I>
+bool all_within(const I* indices, Index count, Index lowest, Index end) {
+  bool outside = false;
+  for (Index i = 0; i < count; ++i) outside |= std::size_t(Index(indices[i]) - lowest) >= std::size_t(end - lowest);
+  return !outside;
+}
+
 inline bool all_within(const Array& indices, Index lowest, Index end) {
+  return by_index_type(indices, [&](auto zero) { return all_within(indices.data<const decltype(zero)>(), indices.size(), lowest, end); });
+}
+
+// How many indices, at most a few, come after these in the array that these are a slice of, as a loader's batches are of an epoch's order: it
+// will ask for them next. 0 unless they lie in [lowest, end).
+inline Index num_following(const Array& indices, Index lowest, Index end) {
+  constexpr Index few = 12;
+  PyObject* base = PyArray_BASE(reinterpret_cast<PyArrayObject*>(indices.object()));
+  if (!base || !PyArray_Check(base)) return 0;
+  const Array whole(base);
+  if (!whole.contiguous() || whole.type() != indices.type()) return 0;
   return by_index_type(indices, [&](auto zero) {
-    const auto* values = indices.data<const decltype(zero)>();
-    bool outside = false;
-    for (Index i = 0; i < indices.size(); ++i) outside |= std::size_t(Index(values[i]) - lowest) >= std::size_t(end - lowest);
-    return !outside;
+    using I = decltype(zero);
+    const I* next = indices.data<const I>() + indices.size();
+    const Index left = whole.data<const I>() + whole.size() - next, count = left < few ? left : few;
+    return count > 0 && all_within(next, count, lowest, end) ? count : Index(0);
   });
 }
