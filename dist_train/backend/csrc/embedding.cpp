@@ -9,7 +9,7 @@ template <class I>
 void take_rows(Index count, Index known, const I* indices, Index num_rows, const char* table, Index row_bytes, char* rows) {
   const auto row = [=](Index i) { return table + (indices[i] < 0 ? indices[i] + num_rows : Index(indices[i])) * row_bytes; };
   parallel_for(count, max(Index(1), 65536 / row_bytes), [=](Index begin, Index end) {
-    for_rows_ahead(begin, end, known, row_bytes, row, [=](Index i, const Ahead& ahead) {
+    for_rows_ahead(begin, end, known, num_rows, row_bytes, row, [=](Index i, const Ahead& ahead) {
       for (Index k = 0; k < row_bytes; k += cache_line) fetch(ahead, k);
       fetch(ahead, row_bytes - 1);
       __builtin_memcpy(rows + i * row_bytes, row(i), std::size_t(row_bytes));

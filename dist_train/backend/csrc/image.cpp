@@ -76,7 +76,7 @@ static bool same_products(const Channel& c) {
   std::uint8_t pixels[256];
   float products[256], quotients[256];
   for (int i = 0; i < 256; ++i) pixels[i] = std::uint8_t(i);
-  multiply(pixels, products, 256, c, none_ahead(pixels));
+  multiply(pixels, products, 256, c, Ahead());
   divide(pixels, quotients, 256, c);
   return __builtin_memcmp(products, quotients, sizeof products) == 0;
 }
@@ -112,7 +112,7 @@ static void normalize_every(const std::uint8_t* pixels, Index step, float* out, 
       for (Index i = 0; i < length; ++i) own[i] = from[3 * i];
     else
       for (Index i = 0; i < length; ++i) own[i] = from[step * i];
-    normalize(own, out + begin, length, c, none_ahead(own));
+    normalize(own, out + begin, length, c, Ahead());
   }
 }
 
@@ -125,7 +125,7 @@ void normalized_samples(Index count, Index known, Index num_images, Index pixels
   const auto index = [=](Index i) { return indices[i] < 0 ? indices[i] + num_images : indices[i]; };
   const auto image = [=](Index i) { return images + index(i) * size; };
   parallel_for(count, max(Index(1), Index(1 << 18) / max(Index(1), size)), [=, &each](Index begin, Index end) {
-    for_rows_ahead(begin, end, known, size, image, [=, &each](Index i, const Ahead& ahead) {
+    for_rows_ahead(begin, end, known, num_images, size, image, [=, &each](Index i, const Ahead& ahead) {
       if (targets) __builtin_prefetch(targets + index(i), 0, 2);
       if (channels == 1)
         normalize(image(i), out + i * size, size, each[0], ahead);
