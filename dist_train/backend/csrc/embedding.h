@@ -3,7 +3,8 @@ namespace DT_ISA {
 
 // rows[i] = table[indices[i]] for i < count; the `known` >= count indices lie within ±num_rows, negative ones count from the end.
 template <class I>
-void take_rows(std::ptrdiff_t count, std::ptrdiff_t known, const I* indices, std::ptrdiff_t num_rows, const char* table, std::ptrdiff_t row_bytes, char* rows);
+void take_rows(std::ptrdiff_t count, std::ptrdiff_t known, const I* indices, std::ptrdiff_t num_rows, const char* table, std::ptrdiff_t row_bytes,
+               char* rows);
 
 // result[row] = the sum of the gradients of `row`, in the order in which they occur; 0 for `padding` (-1: none).
 template <class T, class I>
