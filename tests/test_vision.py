@@ -326,6 +326,17 @@ def test_whole_batches_equal_single_samples_bit_for_bit(tmp_path, transform):
         assert all(same(a, b) for a, b in zip(whole, one, strict=True))
 
 
+@pytest.mark.parametrize("kind", [list, Tensor, np.asarray, lambda y: y.astype(np.int32), lambda y: np.repeat(y, 2)[::2]])
+def test_targets_of_any_kind(tmp_path, kind):
+    write_mnist(tmp_path)
+    dataset = MNIST(tmp_path, transform=NORMALISED)
+    expected = [sample[1] for sample in dataset]
+    dataset.targets = kind(dataset.targets.array)
+    found = [batch[1].array for batch in DataLoader(dataset, 7)]
+    assert np.array_equal(np.concatenate(found), expected)
+    assert {labels.dtype for labels in found} == {np.asarray(dataset.targets).dtype}
+
+
 class Inverted(ToTensor):
     def __call__(self, image):
         return super().__call__(255 - image)

@@ -85,7 +85,7 @@ class ImageDataset(Dataset[tuple[Any, Any]]):
             batch, labels = normalized_samples(images, indices, *constants, in_array)
             return [Tensor(batch), Tensor(_rows(targets, indices) if labels is None else labels)]
 
-        in_array = targets if isinstance(targets, np.ndarray) else None
+        in_array = targets if isinstance(targets, np.ndarray) and targets.dtype == np.int64 else None  # which the kernel gathers
         return normalized
 
     def _batch_at(self, indices: Array) -> Any:
