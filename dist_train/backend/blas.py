@@ -10,17 +10,14 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # name of the single-precision product → whether its integers have 64 bits; the double-precision one has a d for the s
 _NAMES = {"scipy_cblas_sgemm64_": True, "cblas_sgemm64_": True, "scipy_cblas_sgemm": False, "cblas_sgemm": False}
 _GNU_THREADS = 3  # of mkl_set_threading_layer: the OpenMP runtime that our own kernels use
 
 
-@dataclass(frozen=True)
-class Blas:
+class Blas(NamedTuple):
     """A library and the addresses of its products."""
 
     name: str
@@ -49,11 +46,13 @@ def library() -> Blas | None:
 
 
 def _load_mkl() -> Blas | None:
-    for path in sorted(Path(sys.prefix, "lib").glob("libmkl_rt.so*")):
-        library = _open(str(path))
+    from glob import glob
+
+    for path in sorted(glob(os.path.join(sys.prefix, "lib", "libmkl_rt.so*"))):
+        library = _open(path)
         if library is not None:
             library.MKL_Set_Threading_Layer(_GNU_THREADS)
-            return _functions("mkl", str(path), library)
+            return _functions("mkl", path, library)
     return None
 
 
@@ -69,11 +68,11 @@ def _numpys() -> Blas | None:
 
 def _loaded_libraries() -> Iterator[str]:
     try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
+        with open("/proc/self/maps") as maps:
+            paths = dict.fromkeys(line.rstrip("\n").split(maxsplit=5)[-1] for line in maps if "/" in line)
     except OSError:  # not Linux
-        lines = []
-    paths = dict.fromkeys(line.split(maxsplit=5)[-1] for line in lines if line.count("/"))
-    return (path for path in paths if any(part in Path(path).name for part in ("blas", "mkl_rt")))
+        return iter(())
+    return (path for path in paths if any(part in os.path.basename(path) for part in ("blas", "mkl_rt")))
 
 
 def _open(path: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..comm import Communicator
+from ..comm.base import Communicator
 
 T = TypeVar("T")
 _ERRORS: dict[str, type[Exception]] = {error.__name__: error for error in (ValueError, TypeError, RuntimeError)}

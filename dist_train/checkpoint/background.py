@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from ..comm import Communicator
+from ..comm.base import Communicator
 
 
 class Background:

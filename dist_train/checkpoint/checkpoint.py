@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..comm import Communicator, world
+from ..comm import world
+from ..comm.base import Communicator
 from .agreement import on_all, on_root, together
 from .background import Background
 from .directory import find_steps

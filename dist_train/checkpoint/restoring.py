@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..comm import Communicator
+from ..comm.base import Communicator
 from . import manifest
 from .agreement import on_all, on_root, together
 from .directory import find_steps

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..comm import Communicator
+from ..comm.base import Communicator
 from . import directory, manifest
 from .agreement import on_all, on_root
 from .files import FileRecord, write_new

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from .base import Communicator
+from typing import TYPE_CHECKING
+
 from .launch import detect_launch
 
-__all__ = ["Communicator", "world"]
+if TYPE_CHECKING:
+    from .base import Communicator
+
+__all__ = ["world"]
 
 _world: Communicator | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # launcher, then the variables that hold rank, number of ranks, rank on the node, ranks on the node ("" where there is none)
 _LAUNCHERS = (
@@ -31,8 +31,7 @@ _LAUNCHERS = (
 )
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """What a launcher told this process; `size` is 0 where it does not say."""
 
     launcher: str

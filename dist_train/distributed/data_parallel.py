@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import comm as comm_
 from ..backend.reference import fold as kernels
+from ..comm.base import Communicator
 from ..nn.module import Module
 from .buckets import buffer_bytes
 from .distribute import broadcast_model, check_same_models
@@ -78,7 +79,7 @@ class _GradientMean:
 
     overlaps = False
 
-    def __init__(self, module: Module, comm: comm_.Communicator) -> None:
+    def __init__(self, module: Module, comm: Communicator) -> None:
         named = [(i, name, p) for i, (name, p) in enumerate(module.named_parameters()) if p.requires_grad]
         if not named:
             raise RuntimeError("DistributedDataParallel is not needed: no parameter of the module requires a gradient")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from string import ascii_letters
 from typing import Any
 
 from ...backend.device import array_module
@@ -10,6 +9,8 @@ from ..engine import Array
 from ..function import Op
 from ..tensor import Tensor
 from .joining import promoted
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # the module `string` would cost a tenth of our own import
 
 
 class Einsum(Op):
@@ -66,7 +67,7 @@ def _without_ellipsis(equation: str, tensors: list[Tensor], terms: list[str], re
     extra = [tensor.array.ndim - count for tensor, count in zip(tensors, named)]
     if any(count < 0 or (count and "..." not in term) for count, term in zip(extra, terms)):
         raise RuntimeError(f"einsum: {equation!r} does not fit dimensions {[tensor.array.ndim for tensor in tensors]}")
-    free = "".join([letter for letter in ascii_letters if letter not in equation])[: max(extra, default=0)]
+    free = "".join([letter for letter in _LETTERS if letter not in equation])[: max(extra, default=0)]
     spelled = [term.replace("...", free[len(free) - count :]) for term, count in zip(terms, extra)]
     squeezed = [_without_ones(tensor, term, free) for tensor, term in zip(tensors, spelled)]
     return [tensor for tensor, _ in squeezed], [term for _, term in squeezed], result.replace("...", free)
