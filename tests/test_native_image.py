@@ -40,6 +40,8 @@ CASES = [
     case("lanes and a rest", (3, 3, 9), MNIST),
     case("lines, lanes and a rest", (20, 9, 17), MNIST, 40),  # 153 = 2 * 64 + 16 + 8 + 1
     case("long rows", (3, 129, 129), MNIST),  # nothing is fetched ahead
+    case("fetched ahead", (1500, 28, 28), MNIST, 40),  # more than the caches hold
+    case("colours fetched ahead", (500, 28, 28, 3), COLOURS, 20),
     case("one channel", (3, 5, 9, 1), MNIST),
     case("three channels", (4, 32, 32, 3), COLOURS, 60),
     case("one mean for three channels", (4, 32, 32, 3), MNIST),

@@ -80,12 +80,12 @@ class ImageDataset(Dataset[tuple[Any, Any]]):
         constants = None if self.target_transform is not None else normalization(self.transform, images)
         if constants is None:
             return self._batch_at
+        gathered = targets if isinstance(targets, np.ndarray) and targets.dtype == np.int64 else None  # by the kernel
 
         def normalized(indices: Array) -> Any:
-            batch, labels = normalized_samples(images, indices, *constants, in_array)
+            batch, labels = normalized_samples(images, indices, *constants, gathered)
             return [Tensor(batch), Tensor(_rows(targets, indices) if labels is None else labels)]
 
-        in_array = targets if isinstance(targets, np.ndarray) and targets.dtype == np.int64 else None  # which the kernel gathers
         return normalized
 
     def _batch_at(self, indices: Array) -> Any:

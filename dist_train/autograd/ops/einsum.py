@@ -10,7 +10,7 @@ from ..function import Op
 from ..tensor import Tensor
 from .joining import promoted
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # the module `string` would cost a tenth of our own import
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # importing `string` would compile a regular expression
 
 
 class Einsum(Op):

@@ -29,7 +29,7 @@ inline bool all_within(const Array& indices, Index lowest, Index end) {
 // How many indices, at most a few, come after these in the array that these are a slice of, as a loader's batches are of an epoch's order: it
 // will ask for them next. 0 unless they lie in [lowest, end).
 inline Index num_following(const Array& indices, Index lowest, Index end) {
-  constexpr Index few = 12;
+  constexpr Index few = 12;  // `earliest` of ahead.h: more are not fetched
   PyObject* base = PyArray_BASE(reinterpret_cast<PyArrayObject*>(indices.object()));
   if (!base || !PyArray_Check(base)) return 0;
   const Array whole(base);
